@@ -1,0 +1,64 @@
+# Two commands do everything: `make demo` and `make test`. `make help` lists the rest.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+UV_VERSION := 0.13.8
+ready := .venv/.ready
+browser := .venv/.browser
+
+.PHONY: help
+help:  ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(ready)  ## The environment in .venv, nothing else
+
+# uv installs the pinned environment in seconds where pip takes minutes.
+$(ready): requirements.txt pyproject.toml scripts/python scripts/need
+	scripts/need venv
+	"$$(scripts/python)" -m venv --clear .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	touch $@
+
+# JupyterLab in a real browser: tests only.
+$(browser): scripts/need | $(ready)
+	scripts/need chromium
+	touch $@
+
+.PHONY: demo
+demo: $(ready)  ## A term week of a small class, in a scratch copy of this course
+	$(BIN)/python -m demo
+
+.PHONY: test
+test: lint $(browser)  ## Everything: lint, types, import rules, unit, course, browser
+	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+
+.PHONY: lint
+lint: $(ready)  ## Style, format, types and import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: release
+release: $(ready)  ## Regenerate release/ from source/ with nbgrader
+	$(BIN)/python -m demo.release
+
+.PHONY: lab
+lab: $(ready)  ## JupyterLab on this course, formgrader and Assignment List ready
+	$(BIN)/jupyter lab
+
+.PHONY: requirements
+requirements: $(ready)  ## Pin the environment anew (requirements.txt)
+	$(BIN)/uv pip compile --quiet --upgrade --universal --fork-strategy fewest \
+	  --python-version 3.11 --all-extras --no-emit-package jaxgrader \
+	  --custom-compile-command "make requirements" -o requirements.txt pyproject.toml
+
+.PHONY: clean
+clean:  ## Remove the environment and what the tools left (never a gradebook)
+	rm -rf .venv artifacts build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

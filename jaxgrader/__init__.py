@@ -1,0 +1,19 @@
+"""jaxgrader: grade a JAX and Flax course with nbgrader, without its rough edges."""
+
+# General layout
+#
+# The repository root is an nbgrader course; this package plugs into stock nbgrader.
+# Start reading at `nbgrader_config.py` in the course: it names everything that
+# nbgrader takes from here.
+#
+#   converters.py      plug_in(): what no setting of nbgrader reaches, and
+#                      what is wrong with a submission as a whole
+#   preprocessors.py   what nbgrader_config.py names: the steps of generate_assignment
+#                      and autograde that replace stock ones
+#   errors.py          three roots: the submission's fault, the course author's, ours
+#
+# Imports go downwards only, converters > preprocessors > errors; import-linter holds
+# us to it.
+# What is decided, and why: docs/design.md.
+
+__version__ = "0.1.0"

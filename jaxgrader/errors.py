@@ -1,0 +1,30 @@
+"""What can go wrong, by whose fault it is:
+
+* JaxgraderError
+  x SubmissionError        the student handed in something that cannot be graded
+  x CourseError            the course author's notebook or setting is wrong
+  x GraderError            ours, or this machine's
+    + PlatformError        the accelerator that the course asks for is not here
+
+Every message says what happened, where, and what to do next.
+"""
+
+
+class JaxgraderError(Exception):
+    """Root of the errors that jaxgrader raises on purpose."""
+
+
+class SubmissionError(JaxgraderError):
+    """The submission cannot be graded as it is; the rest of the class can."""
+
+
+class CourseError(JaxgraderError):
+    """A source notebook or a setting must be mended by the course author."""
+
+
+class GraderError(JaxgraderError):
+    """Neither the student nor the author can mend this; no score may follow from it."""
+
+
+class PlatformError(GraderError):
+    """JAX does not find the platform that ``c.Execute.platform`` asks for."""

@@ -1,0 +1,38 @@
+"""leaky_relu for relu.
+
+Earns: shape_and_dtype=2 worked_value=0 general_values=0 edge_cases=0 determinism=0
+"""
+
+class InnerLinear(nnx.Module):
+    def __init__(self, in_features, out_features, rngs):
+        key = rngs.params()
+        self.kernel = nnx.Param(
+            jax.random.normal(key, (in_features, out_features))
+            * (1.0 / jnp.sqrt(in_features))
+        )
+        self.bias = nnx.Param(jnp.zeros((out_features,)))
+
+    def __call__(self, x):
+        return x @ self.kernel + self.bias
+
+
+class MiddleModule(nnx.Module):
+    def __init__(self, in_features, hidden, rngs):
+        self.inner = InnerLinear(in_features, hidden, rngs=rngs)
+
+    def __call__(self, x):
+        return jax.nn.leaky_relu(self.inner(x))
+
+
+class OuterModule(nnx.Module):
+    def __init__(self, in_features, hidden, rngs):
+        self.middle = MiddleModule(in_features, hidden, rngs=rngs)
+
+    def __call__(self, x):
+        return self.middle(x)
+
+
+def deep_nested_forward(seed, x, hidden):
+    rngs = nnx.Rngs(int(seed))
+    model = OuterModule(in_features=x.shape[-1], hidden=int(hidden), rngs=rngs)
+    return model(x)
