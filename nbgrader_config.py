@@ -30,9 +30,6 @@ exchange = Path(os.environ.get("JAXGRADER_EXCHANGE", course / "exchange"))
 exchange.mkdir(exist_ok=True)
 c.Exchange.root = str(exchange)
 
-# Where the Assignment List puts what it fetches, seen from this folder.
-c.Exchange.assignment_dir = "work"
-
 # ---- Limits ---------------------------------------------------------------------
 
 # Seconds: for one cell, and for all cells of a notebook together.
@@ -46,7 +43,14 @@ c.Execute.platform = "cpu"
 # ---- What happens to a source notebook when it is released -----------------------
 
 # nbgrader's own steps, with a check of the source in front.
-c.GenerateAssignment.preprocessors.prepend(["jaxgrader.preprocessors.CheckSource"])
+c.GenerateAssignment.preprocessors = ["jaxgrader.preprocessors.CheckSource"] + [
+    f"nbgrader.preprocessors.{step}"
+    for step in (
+        "IncludeHeaderFooter InstantiateTests LockCells ClearSolutions ClearOutput "
+        "CheckCellMetadata ComputeChecksums SaveCells ClearHiddenTests ClearMarkScheme "
+        "ComputeChecksums CheckCellMetadata"
+    ).split()
+]
 
 # ---- What happens to a submission when it is graded -------------------------------
 

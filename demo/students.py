@@ -68,7 +68,7 @@ def type_in(code: str) -> Work:
 
 def answer(assignment: str, name: str) -> Work:
     """Type a variant's code into the solution cell."""
-    return type_in(variant(assignment, name)[1])
+    return lambda notebook: type_in(variant(assignment, name)[1])(notebook)
 
 
 def nothing(notebook: Path) -> None:

@@ -25,7 +25,9 @@ def read(folder: str, path: str) -> NotebookNode:
 
 def test_every_assignment_is_there() -> None:
     for folder in ("source", "release"):
-        found = {str(p.relative_to(CLONE / folder)) for p in (CLONE / folder).glob("*/*")}
+        found = {
+            str(p.relative_to(CLONE / folder)) for p in (CLONE / folder).glob("*/*")
+        }
         assert found == set(PATHS)
 
 
@@ -37,7 +39,9 @@ def test_notebook_opens_anywhere(folder: str, path: str) -> None:
     assert nb.metadata.kernelspec.name == "python3"
     ids = [cell.id for cell in nb.cells]
     assert len(set(ids)) == len(ids)
-    assert not any(re.fullmatch(r"[0-9a-f]{8,}", i) for i in ids), "ids say what is there"
+    assert not any(re.fullmatch(r"[0-9a-f]{8,}", i) for i in ids), (
+        "ids say what is there"
+    )
     for cell in nb.cells:
         assert not cell.get("outputs")
         assert cell.get("execution_count") is None

@@ -1,0 +1,23 @@
+"""W and x are rounded to float16.
+
+Earns: shape_and_dtype=0 worked_value=0 general_values=0 edge_cases=0 determinism=0
+"""
+
+class Recurrence(nnx.Module):
+    def __init__(self, hidden, *, rngs):
+        key = rngs.params()
+        self.W = nnx.Param(jax.random.normal(key, (hidden, hidden)) * 0.1)
+        self.hidden = hidden
+
+    def __call__(self, x, T):
+        W = self.W[...].astype(jnp.float16)
+
+        def body(i, state):
+            return jnp.tanh(state @ W + x)
+
+        return jax.lax.fori_loop(0, T, body, x)
+
+
+def fori_loop_recurrence(seed, x, hidden, T):
+    model = Recurrence(int(hidden), rngs=nnx.Rngs(int(seed)))
+    return model(jnp.float16(x), int(T)).reshape(-1)

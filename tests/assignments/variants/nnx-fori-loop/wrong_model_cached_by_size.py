@@ -1,0 +1,27 @@
+"""One model per size is kept; a new seed changes nothing.
+
+Earns: shape_and_dtype=2 worked_value=0 general_values=0 edge_cases=0 determinism=0
+"""
+
+class Recurrence(nnx.Module):
+    def __init__(self, hidden, *, rngs):
+        key = rngs.params()
+        self.W = nnx.Param(jax.random.normal(key, (hidden, hidden)) * 0.1)
+        self.hidden = hidden
+
+    def __call__(self, x, T):
+        W = self.W[...]
+
+        def body(i, state):
+            return jnp.tanh(state @ W + x)
+
+        return jax.lax.fori_loop(0, T, body, x)
+
+
+models = {}
+
+
+def fori_loop_recurrence(seed, x, hidden, T):
+    if int(hidden) not in models:
+        models[int(hidden)] = Recurrence(int(hidden), rngs=nnx.Rngs(int(seed)))
+    return models[int(hidden)](x, int(T)).reshape(-1)

@@ -1,0 +1,85 @@
+"""JupyterLab servers on loopback, and Debian's Chromium."""
+
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.conftest import BARE, CLONE
+
+#: Chromium would look for updates and accounts; there is nobody to answer.
+QUIET = [
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-gpu",
+    "--disable-sync",
+    "--no-first-run",
+]
+ARTIFACTS = CLONE / "artifacts" / "browser"
+
+
+@contextmanager
+def jupyter_lab(root: Path, home: Path) -> Iterator[str]:
+    """Run JupyterLab on `root` for one person; yield its address, token included."""
+    token = secrets.token_hex(16)
+    home.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root"]
+    options = ["--ServerApp.ip=127.0.0.1", "--ServerApp.port=0"]
+    with ExitStack() as cleanup:
+        log = cleanup.enter_context((home / "lab.log").open("w"))
+        server = subprocess.Popen(
+            [*command, *options],
+            cwd=root,
+            env={**BARE, "HOME": str(home), "JUPYTER_TOKEN": token},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        cleanup.enter_context(server)
+        cleanup.callback(server.terminate)
+        assert server.stdout is not None
+        for line in server.stdout:
+            log.write(line)
+            if match := re.search(r"(http://127\.0\.0\.1:\d+)/lab", line):
+                break
+        else:
+            raise RuntimeError(f"JupyterLab did not start: see {home}/lab.log")
+        keep = threading.Thread(target=lambda: log.writelines(server.stdout or []))
+        keep.start()
+        cleanup.callback(keep.join)
+        cleanup.callback(server.terminate)
+        yield f"{match[1]}/lab?reset&token={token}"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, without a sandbox of its own where root runs the tests."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    assert program, "no Chromium here: run `make test`, which installs it"
+    root = ["--no-sandbox"] if os.getuid() == 0 else []
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=program, args=[*QUIET, *root]
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def shoot() -> Callable[[Page, str], None]:
+    """Return a function that keeps a screenshot among the CI artefacts."""
+    ARTIFACTS.mkdir(parents=True, exist_ok=True)
+
+    def shoot(page: Page, name: str) -> None:
+        page.screenshot(path=ARTIFACTS / f"{name}.png")
+
+    return shoot

@@ -1,0 +1,223 @@
+"""One assignment's life in JupyterLab: instructor, student, instructor."""
+
+import getpass
+import re
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, FrameLocator, Locator, Page, expect
+
+from demo.__main__ import STUDENT_CONFIG
+from demo.students import NOTEBOOKS, variant
+from tests.browser.conftest import jupyter_lab
+from tests.conftest import CLONE, Course
+
+pytestmark = pytest.mark.browser
+
+ASSIGNMENT = "nnx-deep-nesting"
+NOTEBOOK = NOTEBOOKS[ASSIGNMENT]
+STUDENT = getpass.getuser()
+SECONDS = 1000.0
+expect.set_options(timeout=60 * SECONDS)
+Shoot = Callable[[Page, str], None]
+
+
+@pytest.fixture(scope="module")
+def course(new_course: Callable[[], Course]) -> Course:
+    course = new_course()
+    # A copy: JupyterLab saves what it has open.
+    source = CLONE / "source" / ASSIGNMENT
+    shutil.copytree(source, course.root / "source" / ASSIGNMENT)
+    return course
+
+
+@pytest.fixture(scope="module")
+def instructor(
+    course: Course, browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Page]:
+    """JupyterLab on the course, as `make lab` opens it."""
+    with jupyter_lab(course.root, tmp_path_factory.mktemp("instructor")) as address:
+        yield from opened(browser, address)
+
+
+@pytest.fixture(scope="module")
+def student(
+    course: Course, browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Page]:
+    """JupyterLab in a student's home, which knows the course by three lines."""
+    home = tmp_path_factory.mktemp("student")
+    config = home / ".jupyter" / "nbgrader_config.py"
+    config.parent.mkdir()
+    config.write_text(STUDENT_CONFIG.format(exchange=course.root / "exchange"))
+    with jupyter_lab(home, home) as address:
+        yield from opened(browser, address)
+
+
+def opened(browser: Browser, address: str) -> Iterator[Page]:
+    page = browser.new_page(viewport={"width": 1500, "height": 1000})
+    page.set_default_timeout(60 * SECONDS)
+    page.goto(address)
+    page.locator(".jp-Launcher").wait_for()
+    yield page
+    page.close()
+
+
+def menu(page: Page, entry: str) -> None:
+    page.locator(".lm-MenuBar-itemLabel", has_text="Nbgrader").click()
+    page.locator(".lm-Menu-itemLabel", has_text=re.compile(f"^{entry}$")).click()
+
+
+def formgrader(page: Page) -> FrameLocator:
+    return page.frame_locator("iframe[src*=formgrader]")
+
+
+def open_file(page: Page, path: str) -> Locator:
+    """Open a notebook through JupyterLab's own file menu; return its panel."""
+    page.locator(".lm-MenuBar-itemLabel", has_text="File").click()
+    page.locator(".lm-Menu-itemLabel", has_text="Open from Path").click()
+    page.locator(".jp-Dialog input").fill(path)
+    page.locator(".jp-Dialog .jp-mod-accept").click()
+    panel = page.locator(".jp-NotebookPanel:visible")
+    panel.locator(".jp-Cell").first.wait_for()
+    return panel
+
+
+def succeed(frame: FrameLocator, button: Locator) -> None:
+    """Press a formgrader button; its dialog must report a success."""
+    button.click()
+    dialog = frame.locator(".modal.in", has=frame.locator(".modal-title"))
+    expect(dialog.locator(".modal-title")).to_contain_text("Success")
+    dialog.get_by_role("button", name="OK").click()
+    expect(frame.locator(".modal, .modal-backdrop")).to_have_count(0)
+
+
+def test_1_instructor_generates_and_releases(
+    instructor: Page, course: Course, shoot: Shoot
+) -> None:
+    menu(instructor, "Formgrader")
+    frame = formgrader(instructor)
+    row = frame.locator("tr", has_text=ASSIGNMENT)
+    succeed(frame, row.locator(".glyphicon-education"))
+    succeed(frame, row.locator(".glyphicon-cloud-upload"))
+    expect(row).to_contain_text("released")
+    shoot(instructor, "1-released")
+    assert (course.root / "release" / ASSIGNMENT / f"{NOTEBOOK}.ipynb").exists()
+    outbound = course.root / "exchange" / "jax" / "outbound" / ASSIGNMENT
+    assert (outbound / f"{NOTEBOOK}.ipynb").exists()
+
+
+def test_2_create_assignment_panel_reads_the_source(
+    instructor: Page, shoot: Shoot
+) -> None:
+    open_file(instructor, f"source/{ASSIGNMENT}/{NOTEBOOK}.ipynb")
+    menu(instructor, "Create assignment")
+    panel = instructor.locator(".nbgrader-CreateAssignmentWidget")
+    total = panel.locator(".nbgrader-TotalPointsInput:visible")
+    expect(total).to_have_value("10")
+    ids = panel.locator(".nbgrader-CellId input:visible")
+    values = [ids.nth(n).input_value() for n in range(ids.count())]
+    assert {"imports", NOTEBOOK, "test_shape_and_dtype"} <= set(values)
+    shoot(instructor, "2-create-assignment")
+
+
+def test_3_student_fetches(student: Page, shoot: Shoot) -> None:
+    menu(student, "Assignment List")
+    released = student.locator("#released_assignments_list")
+    released.locator(".list_item", has_text=ASSIGNMENT).get_by_role(
+        "button", name="Fetch"
+    ).click()
+    fetched = student.locator("#fetched_assignments_list")
+    expect(fetched).to_contain_text(ASSIGNMENT)
+    shoot(student, "3-fetched")
+
+
+def test_3_fetched_notebook_opens_from_the_list_on_the_course_itself(
+    instructor: Page, course: Course
+) -> None:
+    # With `make lab` an instructor can be a student, too.
+    menu(instructor, "Assignment List")
+    row = instructor.locator(
+        "#released_assignments_list .list_item", has_text=ASSIGNMENT
+    )
+    row.get_by_role("button", name="Fetch").click()
+    fetched = instructor.locator("#fetched_assignments_list")
+    fetched.get_by_role("button", name=ASSIGNMENT).click()
+    fetched.get_by_role("link", name=NOTEBOOK).click()
+    tab = instructor.locator(".lm-TabBar-tab.lm-mod-current", has_text=NOTEBOOK)
+    expect(tab).to_have_attribute("title", re.compile(f"Path: {ASSIGNMENT}/"))
+    assert (course.root / ASSIGNMENT / f"{NOTEBOOK}.ipynb").exists()
+
+
+def test_4_student_solves_and_validates(student: Page, shoot: Shoot) -> None:
+    panel = open_file(student, f"{ASSIGNMENT}/{NOTEBOOK}.ipynb")
+    cell = panel.locator(".jp-CodeCell", has_text=f"def {NOTEBOOK}(").first
+    cell.scroll_into_view_if_needed()
+    cell.locator(".cm-content").click()
+    student.keyboard.press("Control+A")
+    student.keyboard.insert_text(variant(ASSIGNMENT, "right_deprecated_value")[1])
+    student.keyboard.press("Control+S")
+    panel.get_by_role("button", name="Validate").click()
+    dialog = student.locator(".jp-Dialog")
+    expect(dialog).to_contain_text("Success! Your notebook passes all the tests.")
+    shoot(student, "4-validated")
+    dialog.locator(".jp-mod-accept").click()
+
+
+def test_5_student_submits(student: Page, course: Course, shoot: Shoot) -> None:
+    menu(student, "Assignment List")
+    fetched = student.locator("#fetched_assignments_list")
+    fetched.locator(".list_item", has_text=ASSIGNMENT).get_by_role(
+        "button", name="Submit"
+    ).first.click()
+    expect(student.locator("#submitted_assignments_list")).to_contain_text(ASSIGNMENT)
+    shoot(student, "5-submitted")
+    inbound = course.root / "exchange" / "jax" / "inbound"
+    assert len(list(inbound.glob(f"{STUDENT}+{ASSIGNMENT}+*"))) == 1
+
+
+def test_6_instructor_collects_and_autogrades(
+    instructor: Page, course: Course, shoot: Shoot
+) -> None:
+    menu(instructor, "Formgrader")
+    frame = formgrader(instructor)
+    frame.get_by_role("link", name="Manage Assignments").click()
+    row = frame.locator("tr", has_text=ASSIGNMENT)
+    succeed(frame, row.locator(".glyphicon-cloud-download"))
+    row.locator(".num-submissions a").click()
+    submission = frame.locator("tr", has_text=STUDENT)
+    succeed(frame, submission.locator(".glyphicon-flash"))
+    expect(submission.locator(".score")).to_have_text("10 / 10")
+    shoot(instructor, "6-autograded")
+    assert sum(float(str(s)) for s in course.scores(STUDENT, ASSIGNMENT).values()) == 10
+
+
+def test_7_instructor_reads_and_comments(
+    instructor: Page, course: Course, shoot: Shoot
+) -> None:
+    frame = formgrader(instructor)
+    frame.get_by_role("link", name="Manual Grading").click()
+    frame.get_by_role("link", name=ASSIGNMENT).click()
+    frame.get_by_role("link", name=NOTEBOOK).click()
+    frame.get_by_role("link", name=re.compile("Submission")).first.click()
+    comment = frame.locator("textarea.comment").first
+    comment.fill("Well done: every level does one thing.")
+    comment.blur()
+    expect(
+        frame.locator(".save-icon.glyphicon-ok, .glyphicon-ok").first
+    ).to_be_attached()
+    score = frame.locator("input.score").first
+    expect(score).to_have_attribute("placeholder", "2")
+    shoot(instructor, "7-commented")
+    saved = sqlite3.connect(course.root / "gradebook.db")
+    texts = saved.execute("SELECT manual_comment FROM comment").fetchall()
+    saved.close()
+    assert ("Well done: every level does one thing.",) in texts
+
+
+def test_8_screens_are_kept(shoot: Shoot) -> None:
+    folder = CLONE / "artifacts" / "browser"
+    kept = sorted(path.stem for path in Path(folder).glob("*.png"))
+    assert [name[0] for name in kept] == list("1234567")
