@@ -47,11 +47,13 @@ lint: $(ready)  ## Style, format, types and import rules
 
 .PHONY: release
 release: $(ready)  ## Regenerate release/ from source/ with nbgrader
-	$(BIN)/python -m demo.release
+	for folder in source/*/; do \
+	  $(BIN)/nbgrader generate_assignment "$$(basename "$$folder")" --force; \
+	done
 
 .PHONY: lab
 lab: $(ready)  ## JupyterLab on this course, formgrader and Assignment List ready
-	$(BIN)/jupyter lab
+	$(BIN)/jupyter lab $$([ "$$(id -u)" != 0 ] || echo --allow-root) $(ARGS)
 
 .PHONY: requirements
 requirements: $(ready)  ## Pin the environment anew (requirements.txt)

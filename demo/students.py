@@ -100,4 +100,51 @@ CLASS = (
         {a: answer(a, "right_idiomatic") for a in NOTEBOOKS},
         validates=(FORI,),
     ),
+    Student(
+        "hacker",
+        "right answers in a style of her own",
+        {
+            FORI: answer(FORI, "right_deprecated_value"),
+            SCAN: answer(SCAN, "right_python_loop"),
+            LAX: answer(LAX, "right_python_loop"),
+            COMPOSED: answer(COMPOSED, "right_vmap_inside_scan"),
+            NESTED: answer(NESTED, "right_get_value_numpy"),
+        },
+        validates=(FORI,),
+    ),
+    Student(
+        "reasoner",
+        "typical mistakes: one turn too many, a slice forgotten",
+        {
+            FORI: answer(FORI, "wrong_one_turn_more"),
+            SCAN: answer(SCAN, "wrong_slice_missing"),
+            NESTED: answer(NESTED, "wrong_relu_missing"),
+        },
+    ),
+    Student(
+        "fect",
+        "other mistakes: a shape not flattened, a model kept between calls",
+        {
+            COMPOSED: answer(COMPOSED, "wrong_unflattened"),
+            NESTED: answer(NESTED, "wrong_cached_by_size"),
+        },
+    ),
+    Student("ator", "submits two releases unstarted", {FORI: nothing, LAX: nothing}),
+    Student(
+        "lovelace",
+        "answers one, and submits the other without its notebook",
+        {NESTED: answer(NESTED, "right_idiomatic"), SCAN: lose},
+    ),
+    Student("turing", "writes a loop that never halts", {FORI: type_in(ENDLESS)}),
+    Student(
+        "babbage",
+        "answers one; the other file broke on the way",
+        {FORI: answer(FORI, "right_idiomatic"), LAX: cut_short},
+    ),
+    Student(
+        "tweakit",
+        "a right answer, too late",
+        {FORI: answer(FORI, "right_scan")},
+        late=True,
+    ),
 )
