@@ -1,4 +1,4 @@
-"""W and x are rounded to float16.
+"""W and x are rounded to bfloat16.
 
 Earns: shape_and_dtype=0 worked_value=0 general_values=0 edge_cases=0 determinism=0
 """
@@ -10,7 +10,7 @@ class Recurrence(nnx.Module):
         self.hidden = hidden
 
     def __call__(self, x, T):
-        W = self.W[...].astype(jnp.float16)
+        W = self.W[...].astype(jnp.bfloat16)
 
         def body(i, state):
             return jnp.tanh(state @ W + x)
@@ -20,4 +20,4 @@ class Recurrence(nnx.Module):
 
 def fori_loop_recurrence(seed, x, hidden, T):
     model = Recurrence(int(hidden), rngs=nnx.Rngs(int(seed)))
-    return model(jnp.float16(x), int(T)).reshape(-1)
+    return model(jnp.bfloat16(x), int(T)).reshape(-1)
