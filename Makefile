@@ -16,13 +16,17 @@ help:  ## This list
 .PHONY: setup
 setup: $(ready)  ## The environment in .venv, nothing else
 
-# uv installs the pinned environment in seconds where pip takes minutes.
+# uv installs the pinned environment in seconds where pip takes a minute; where uv finds
+# no certificates of the system's, say, pip does it with its own.
+install = $(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python $(1) \
+	|| $(BIN)/pip install --quiet $(1)
+
 $(ready): requirements.txt pyproject.toml scripts/python scripts/need
 	scripts/need venv
 	"$$(scripts/python)" -m venv --clear .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	$(call install,-r requirements.txt)
+	$(call install,--no-deps --editable .)
 	touch $@
 
 # JupyterLab in a real browser: tests only.
