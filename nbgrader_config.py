@@ -36,6 +36,9 @@ c.Exchange.root = str(exchange)
 c.Execute.timeout = 30
 c.Execute.submission_timeout = 180
 
+# Characters of output that a cell may leave in the autograded notebook.
+c.LimitOutput.max_characters = 100_000
+
 # Where the kernels run JAX: "cpu", "gpu" or "tpu". A platform that is not there is an
 # error, never a silent CPU.
 c.Execute.platform = "cpu"
@@ -66,7 +69,7 @@ c.Autograde.autograde_preprocessors = [
     "jaxgrader.preprocessors.Execute",
     "nbgrader.preprocessors.IgnorePattern",
     "nbconvert.preprocessors.ClearMetadataPreprocessor",
-    "nbgrader.preprocessors.LimitOutput",
+    "jaxgrader.preprocessors.LimitOutput",
     "jaxgrader.preprocessors.SaveAutoGrades",
     "nbgrader.preprocessors.AssignLatePenalties",
     "nbgrader.preprocessors.CheckCellMetadata",

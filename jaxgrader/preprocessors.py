@@ -254,6 +254,48 @@ class Execute(stock.Execute):
             super().on_cell_executed(**kwargs)
 
 
+class LimitOutput(stock.LimitOutput):
+    """Cut long output: nbgrader counts lines, and one line can fill a disk."""
+
+    max_characters = Integer(
+        100_000,
+        min=1,
+        help="Characters of text that a cell may show; what is longer is cut.",
+    ).tag(config=True)
+
+    def preprocess_cell(
+        self, cell: NotebookNode, resources: Resources, index: int
+    ) -> Step:
+        self._left = self.max_characters
+        for output in cell.get("outputs", []):
+            if output.output_type == "stream":
+                output.text = self.cut(output.text)
+            elif output.output_type == "error":
+                output.evalue = self.cut(output.evalue)
+                output.traceback = [self.cut(line) for line in output.traceback]
+            else:
+                self.cut_data(output.data)
+        step: Step = super().preprocess_cell(cell, resources, index)
+        return step
+
+    def cut(self, text: str) -> str:
+        """Return `text`, or its beginning with a note of what is missing."""
+        kept, missing = text[: self._left], len(text) - self._left
+        self._left -= len(kept)
+        return kept + CUT.format(missing=missing) if missing > 0 else text
+
+    def cut_data(self, data: dict[str, Any]) -> None:
+        """Cut a value's plain text; drop its other formats (a plot) where too long."""
+        for mime in sorted(data, key=lambda mime: mime != "text/plain"):
+            if mime == "text/plain":
+                data[mime] = self.cut(data[mime])
+            elif len(str(data[mime])) > self._left:
+                del data[mime]
+                data.setdefault("text/plain", DROPPED.format(mime=mime))
+            else:
+                self._left -= len(str(data[mime]))
+
+
 class SaveAutoGrades(stock.SaveAutoGrades):
     """Save the verdicts; a test cell that the author must mend waits for a human."""
 
@@ -419,6 +461,8 @@ BAD_CREDIT = (
     "The value of this test, {value}, is no score between 0 and {points:g}. "
     "The fault is in the test, not in the answer: it needs manual grading."
 )
+CUT = "\n[... {missing} more characters were cut here]"
+DROPPED = "[an output of type {mime} was too long and is left out]"
 NO_PLATFORM = (
     "JAX finds no {name!r} device here: {why}. Nothing was graded. Install JAX for it "
     "(`pip install 'jax[cuda13]'` or `'jax[tpu]'`), or set "

@@ -1,9 +1,11 @@
 """Verdicts: what a test cell's outputs are worth, and what students do to notebooks."""
 
+import copy
 import json
 from collections.abc import Callable
 from typing import Any
 
+import nbformat
 import pytest
 from nbformat.notebooknode import NotebookNode
 from nbformat.v4 import new_output
@@ -11,7 +13,12 @@ from nbgrader.utils import determine_grade
 
 from demo.commands import Finished
 from jaxgrader.errors import PlatformError
-from jaxgrader.preprocessors import TEST_CELL_ERROR, require_platform, settle
+from jaxgrader.preprocessors import (
+    TEST_CELL_ERROR,
+    LimitOutput,
+    require_platform,
+    settle,
+)
 from tests.conftest import DOUBLE, Course, nbgrader_cell, notebook_of
 
 
@@ -82,6 +89,36 @@ class TestSettle:
         cell = a_test_cell(NotebookNode(STDERR))
         settle(cell, None)
         assert cell.outputs[0].text == STDERR.text
+
+
+class TestLimitOutput:
+    """Within the limit nothing changes; beyond it the notebook stays valid."""
+
+    def limited(self, *outputs: NotebookNode) -> list[NotebookNode]:
+        step = LimitOutput(max_characters=10)
+        cell, _ = step.preprocess_cell(a_test_cell(*outputs), {}, 0)
+        nbformat.validate(notebook_of(cell))
+        return list(cell.outputs)
+
+    def test_short_output_is_kept(self) -> None:
+        outputs = [new_output("stream", text="0123"), value("456789")]
+        assert self.limited(*copy.deepcopy(outputs)) == outputs
+
+    def test_the_limit_is_the_cells(self) -> None:
+        stream, error = self.limited(
+            new_output("stream", text="0123456"),
+            new_output("error", ename="E", evalue="789abc", traceback=["789", "abc"]),
+        )
+        assert stream.text == "0123456"
+        assert error.evalue.startswith("789\n[... 3 more")
+        assert error.traceback[1].startswith("\n[... 3 more")
+
+    def test_plot_that_is_too_long_is_left_out(self) -> None:
+        plot = new_output("display_data", {"image/png": "x" * 11, "text/plain": "Fig"})
+        (output,) = self.limited(plot)
+        assert output.data == {"text/plain": "Fig"}
+        (output,) = self.limited(new_output("display_data", {"image/png": "x" * 11}))
+        assert "image/png was too long" in output.data["text/plain"]
 
 
 def test_platform_that_is_not_there() -> None:
@@ -177,6 +214,11 @@ WORK: dict[str, tuple[Callable[[Any], None], tuple[float, float], str]] = {
         (0, 0),
         "",
     ),
+    "floods": (
+        type_in(f"{RIGHT}\nprint('x' * 5_000_000)\nassert not 'y' * 5_000_000"),
+        (2, 3),
+        "",
+    ),
     "slow": (
         type_in(f"import time\n{RIGHT}\nfor _ in range(2): time.sleep(1)"),
         (2, 3),
@@ -227,6 +269,15 @@ def test_what_stopped_the_run_stands_in_the_notebook(
     for cell, sentence in zip(tests, sentences, strict=True):
         (error,) = (o for o in cell["outputs"] if o["output_type"] == "error")
         assert sentence in error["evalue"]
+
+
+def test_one_long_line_does_not_fill_the_notebook(
+    graded: tuple[Course, Finished],
+) -> None:
+    course, _ = graded
+    path = course.root / "autograded" / "floods" / "ps" / "p.ipynb"
+    assert path.stat().st_size < 150_000
+    assert "4900001 more characters were cut here" in path.read_text()
 
 
 def test_source_with_a_duplicate_grade_id(new_course: Callable[[], Course]) -> None:
