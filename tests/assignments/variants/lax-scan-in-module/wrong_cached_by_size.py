@@ -1,0 +1,30 @@
+"""Variables are kept by size; a new seed changes nothing.
+
+Earns: shape_and_dtype=2 worked_value=0 general_values=0 edge_cases=0 determinism=0
+"""
+
+class LaxScanModule(nn.Module):
+    hidden: int
+    T: int
+
+    @nn.compact
+    def __call__(self, x):
+        H = self.hidden
+        W = self.param("W", nn.initializers.lecun_normal(), (H, H))
+        init_carry = jnp.tanh(x @ W)
+
+        def body(carry, _):
+            return jnp.tanh(carry @ W), None
+
+        final, _ = jax.lax.scan(body, init_carry, jnp.arange(self.T))
+        return final
+
+
+cache = {}
+
+
+def lax_scan_in_module(seed, x, hidden, T):
+    model = LaxScanModule(hidden=hidden, T=T)
+    if hidden not in cache:
+        cache[hidden] = model.init(jax.random.PRNGKey(seed), x)
+    return model.apply(cache[hidden], x)

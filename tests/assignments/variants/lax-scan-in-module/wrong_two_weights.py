@@ -1,0 +1,27 @@
+"""Another weight for the scan than for the first step.
+
+Earns: shape_and_dtype=2 worked_value=0 general_values=0 edge_cases=0 determinism=0
+"""
+
+class LaxScanModule(nn.Module):
+    hidden: int
+    T: int
+
+    @nn.compact
+    def __call__(self, x):
+        H = self.hidden
+        W = self.param("W", nn.initializers.lecun_normal(), (H, H))
+        U = self.param("U", nn.initializers.lecun_normal(), (H, H))
+        init_carry = jnp.tanh(x @ W)
+
+        def body(carry, _):
+            return jnp.tanh(carry @ U), None
+
+        final, _ = jax.lax.scan(body, init_carry, jnp.arange(self.T))
+        return final
+
+
+def lax_scan_in_module(seed, x, hidden, T):
+    model = LaxScanModule(hidden=hidden, T=T)
+    variables = model.init(jax.random.PRNGKey(seed), x)
+    return model.apply(variables, x)

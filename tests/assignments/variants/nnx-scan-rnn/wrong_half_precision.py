@@ -1,0 +1,16 @@
+"""The carry is rounded to bfloat16.
+
+Earns: shape_and_dtype=0 worked_value=0 general_values=0 edge_cases=0 determinism=0
+"""
+
+def scan_rnn_forward(seed, x, hidden, T):
+    H, Tt, s = int(hidden), int(T), int(seed)
+    cell = nnx.GRUCell(in_features=x.shape[-1], hidden_features=H, rngs=nnx.Rngs(s))
+    init_carry = jnp.zeros((H,))
+
+    def step(carry, x_t):
+        new_carry, y = cell(carry, x_t)
+        return new_carry, y
+
+    final_carry, ys = jax.lax.scan(step, init_carry, x[:Tt])
+    return final_carry.astype(jnp.bfloat16)
