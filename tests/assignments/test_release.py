@@ -93,5 +93,11 @@ def test_no_student_data_in_the_clone() -> None:
     kept = [p.name for p in (CLONE / "autograded").iterdir() if p.name == "README.md"]
     assert kept == ["README.md"]
     ignored = Path(CLONE / ".gitignore").read_text().split()
-    for name in ("/submitted/", "/feedback/", "/exchange/", "/gradebook.db*"):
+    for name in (
+        "/submitted/",
+        "/feedback/",
+        "/exchange/",
+        "/gradebook.db*",
+        "/grades.csv",
+    ):
         assert name in ignored

@@ -14,15 +14,12 @@ from tests.assignments.test_points import stated_points
 from tests.conftest import CLONE
 
 
-def state_of_the_clone() -> str:
-    git = ["git", "-C", str(CLONE), "status", "--porcelain", "--ignored"]
+def state_of_the_clone() -> tuple[str, list[str]]:
+    """Return what git sees, and which of a course's ignored files are there."""
+    git = ["git", "-C", str(CLONE), "status", "--porcelain"]
     status = subprocess.run(git, capture_output=True, text=True, check=True).stdout
-    caches = ("__pycache__", "_cache")
-    return "\n".join(
-        line
-        for line in status.splitlines()
-        if not any(cache in line for cache in caches)
-    )
+    made = ("exchange", "feedback", "gradebook.db", "grades.csv", "submitted")
+    return status, [name for name in made if (CLONE / name).exists()]
 
 
 @pytest.fixture(scope="module")
