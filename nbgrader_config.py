@@ -27,8 +27,9 @@ c.CourseDirectory.db_url = os.environ.get(
 # The exchange: the folder through which assignments and submissions travel. With
 # students on the same machine or network disk, name one that all of them can write to.
 exchange = Path(os.environ.get("JAXGRADER_EXCHANGE", course / "exchange"))
-exchange.mkdir(exist_ok=True)
+exchange.mkdir(parents=True, exist_ok=True)
 c.Exchange.root = str(exchange)
+c.ExchangeFactory.collect = "jaxgrader.exchange.ExchangeCollect"
 
 # ---- Limits ---------------------------------------------------------------------
 
@@ -36,8 +37,8 @@ c.Exchange.root = str(exchange)
 c.Execute.timeout = 30
 c.Execute.submission_timeout = 180
 
-# Characters of output that a cell may leave in the autograded notebook.
-c.LimitOutput.max_characters = 100_000
+# Characters that a cell may print.
+c.Execute.max_output = 500_000
 
 # Where the kernels run JAX: "cpu", "gpu" or "tpu". A platform that is not there is an
 # error, never a silent CPU.
@@ -57,10 +58,8 @@ c.GenerateAssignment.preprocessors = ["jaxgrader.preprocessors.CheckSource"] + [
 
 # ---- What happens to a submission when it is graded -------------------------------
 
-c.Autograde.exporter_class = "jaxgrader.converters.SubmissionReader"
 c.Autograde.sanitize_preprocessors = [
     "nbgrader.preprocessors.ClearOutput",
-    "jaxgrader.preprocessors.DeduplicateIds",
     "nbgrader.preprocessors.OverwriteKernelspec",
     "jaxgrader.preprocessors.RestoreCells",
     "nbgrader.preprocessors.CheckCellMetadata",
@@ -69,7 +68,7 @@ c.Autograde.autograde_preprocessors = [
     "jaxgrader.preprocessors.Execute",
     "nbgrader.preprocessors.IgnorePattern",
     "nbconvert.preprocessors.ClearMetadataPreprocessor",
-    "jaxgrader.preprocessors.LimitOutput",
+    "nbgrader.preprocessors.LimitOutput",
     "jaxgrader.preprocessors.SaveAutoGrades",
     "nbgrader.preprocessors.AssignLatePenalties",
     "nbgrader.preprocessors.CheckCellMetadata",

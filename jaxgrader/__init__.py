@@ -10,10 +10,11 @@
 #                      what is wrong with a submission as a whole
 #   preprocessors.py   what nbgrader_config.py names: the steps of generate_assignment
 #                      and autograde that replace stock ones
+#   verdicts.py        what a test cell's outputs are worth, and how nbgrader is told
+#   exchange.py        collect, without following links
 #   errors.py          three roots: the submission's fault, the course author's, ours
 #
-# Imports go downwards only, converters > preprocessors > errors; import-linter holds
-# us to it.
+# Imports go downwards only, in the order of this list; import-linter holds us to it.
 # What is decided, and why: docs/design.md.
 
 __version__ = "0.1.0"

@@ -10,19 +10,19 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import IO, Any
 
 import nbformat
 import nbgrader.apps.api
 import nbgrader.apps.autogradeapp
 import nbgrader.converters
-from nbconvert.exporters import NotebookExporter
 from nbgrader.converters.base import NbGraderException
 from nbgrader.preprocessors import CheckCellMetadata, ClearOutput
+from nbgrader.utils import parse_utc
 from nbgrader.validator import Validator
 from sqlalchemy.exc import SAWarning
 
 from jaxgrader.errors import SubmissionError
+from jaxgrader.exchange import find_link
 from jaxgrader.preprocessors import Execute
 
 
@@ -56,63 +56,95 @@ def put_programs_on_path() -> None:
         os.environ["PATH"] = os.pathsep.join([programs, *path])
 
 
-class SubmissionReader(NotebookExporter):
-    """Reads a notebook, or says why it cannot: `c.Autograde.exporter_class`."""
+def check_submission(folder: Path) -> None:
+    """Raise `SubmissionError` unless nbgrader can read all of a submitted folder.
 
-    def from_file(
-        self, file_stream: IO[str], resources: Any = None, **kwargs: Any
-    ) -> tuple[Any, Any]:
-        """Return nbconvert's (text, resources).
-
-        Raises `SubmissionError` for whatever is not a notebook: no JSON, no UTF-8, no
-        cells. The file is not touched.
-        """
+    Nothing is changed. Links are refused: the autograded copy would follow them.
+    """
+    link = find_link(folder)
+    if link is not None:
+        raise SubmissionError(f"{link} is a symbolic link")
+    stamp = folder / "timestamp.txt"
+    try:
+        if stamp.exists() and (text := stamp.read_text().strip()):
+            parse_utc(text)
+    except (OSError, ValueError) as error:
+        raise SubmissionError(f"timestamp.txt holds no time ({short(error)})") from None
+    for path in sorted(folder.glob("*.ipynb")):
         try:
-            notebook = nbformat.read(file_stream, as_version=4)
-            for cell in notebook.cells:
+            for cell in nbformat.read(path, as_version=4).cells:
                 _ = cell.cell_type, cell.metadata, cell.source + ""
         except Exception as error:
-            ids = resources["nbgrader"]
-            why = (str(error).splitlines() or [""])[0][:120]
-            raise SubmissionError(
-                NOT_A_NOTEBOOK.format(
-                    path="{student}/{assignment}/{notebook}.ipynb".format(**ids),
-                    why=f"{type(error).__name__}: {why}",
-                    **ids,
-                )
-            ) from None
-        exported: tuple[Any, Any] = super().from_notebook_node(  # type: ignore[no-untyped-call]
-            notebook, resources=resources, **kwargs
-        )
-        return exported
+            why = f"{path.name} cannot be read as a notebook ({short(error)})"
+            raise SubmissionError(why) from None
+
+
+def short(error: Exception) -> str:
+    """Return an error's type and the beginning of its message."""
+    text = (str(error).splitlines() or [""])[0]
+    return f"{type(error).__name__}: {text[:120]}"
 
 
 class Autograde(nbgrader.converters.Autograde):
-    """nbgrader's converter, with messages that say what to do next."""
+    """nbgrader's converter: fails closed, and says what to do next."""
 
     def init_notebooks(self) -> None:
         """Called first: list the submissions. Raises NbGraderException for none."""
+        self._not_graded: list[str] = []
+        self.require_our_steps()
         course = self.coursedir
         folders = self.submitted_folders(course.assignment_id, course.student_id)
         if not folders:
-            message = self.no_submission()
-            self.log.error(message)
-            raise NbGraderException(message)
+            self.refuse(self.no_submission())
         for folder in folders:
-            if not any(folder.glob("*.ipynb")):
+            if folder.is_dir() and not any(folder.glob("*.ipynb")):
                 self.log.error(self.describe(folder, EMPTY_SUBMISSION))
         super().init_notebooks()
 
-    def init_assignment(self, assignment_id: str, student_id: str) -> None:
-        """Called per submission. Raises `SubmissionError` for a renamed notebook."""
+    def require_our_steps(self) -> None:
+        """Refuse to grade when nbgrader_config.py did not load to its end.
+
+        traitlets logs an error in a configuration file, drops the whole file, and goes
+        on; nbgrader would then grade with its own steps, into its own places.
+        """
+        steps = {
+            step if isinstance(step, str) else f"{step.__module__}.{step.__name__}"
+            for step in self.autograde_preprocessors
+        }
+        if not {f"{STEPS}.Execute", f"{STEPS}.SaveAutoGrades"} <= steps:
+            self.refuse(NO_CONFIGURATION)
+
+    def refuse(self, message: str) -> None:
+        """End the command with a message that nbgrader's callers know to show."""
+        self.log.error(message)
+        raise NbGraderException(message)
+
+    def convert_notebooks(self) -> None:
+        """Called second: grade them all. Raises NbGraderException if any was not."""
+        super().convert_notebooks()
+        if self._not_graded:
+            self.refuse(NOT_GRADED.format(folders=", ".join(self._not_graded)))
+
+    def init_destination(self, assignment_id: str, student_id: str) -> bool:
+        """Called per submission: whether to grade it. False if it cannot be read.
+
+        nbgrader removes an earlier result here; that must not happen for a submission
+        that cannot replace it.
+        """
         folder = Path(self._format_source(assignment_id, student_id))
         expected = self.expected_notebooks(assignment_id)
         found = {path.name for path in folder.glob("*.ipynb")}
-        if expected and not expected & found:
-            raise SubmissionError(self.describe(folder, RENAMED_NOTEBOOK))
+        try:
+            if expected and not expected & found:
+                raise SubmissionError(self.describe(folder, RENAMED_NOTEBOOK))
+            check_submission(folder)
+        except SubmissionError as error:
+            self.log.error(self.describe(folder, NOT_READABLE, why=str(error)))
+            self._not_graded.append(self.describe(folder, "{folder}"))
+            return False
         if expected - found:
             self.log.error(self.describe(folder, MISSING_NOTEBOOK))
-        super().init_assignment(assignment_id, student_id)
+        return bool(super().init_destination(assignment_id, student_id))
 
     def submitted_folders(self, assignment: str, student: str) -> list[Path]:
         """Return the folders in submitted/ that match two patterns."""
@@ -137,17 +169,20 @@ class Autograde(nbgrader.converters.Autograde):
                 assignment=assignment, student=student, names=names
             )
         source = Path(self.coursedir.root, self.coursedir.source_directory)
-        names = ", ".join(sorted(path.name for path in source.glob("*/")))
+        names = ", ".join(sorted(path.name for path in source.glob("*/"))) or "none"
         message = NOT_COLLECTED
         if not self.expected_notebooks(assignment):
             message = NO_SUCH_ASSIGNMENT
         return message.format(assignment=assignment, names=names)
 
-    def describe(self, folder: Path, message: str) -> str:
+    def describe(self, folder: Path, message: str, why: str = "") -> str:
         """Fill a message about a submitted folder with its names."""
         expected = self.expected_notebooks(folder.name)
         found = {path.name for path in folder.glob("*.ipynb")}
+        earlier = Path(self._format_dest(folder.name, folder.parent.name)).exists()
         return message.format(
+            why=why,
+            earlier=EARLIER if earlier else "",
             folder=f"submitted/{folder.parent.name}/{folder.name}",
             missing=", ".join(sorted(expected - found)),
             unknown=", ".join(sorted(found - expected)),
@@ -156,14 +191,23 @@ class Autograde(nbgrader.converters.Autograde):
         )
 
 
-NOT_A_NOTEBOOK = (
-    "submitted/{path} cannot be read as a notebook ({why}). The file is left as it is. "
-    "Ask the student to submit again, or replace it, then run "
+STEPS = "jaxgrader.preprocessors"
+
+NO_CONFIGURATION = (
+    "Nothing is graded: nbgrader_config.py did not load to its end, or leaves out "
+    "jaxgrader's Execute or SaveAutoGrades. See the error above, or its lists in "
+    "`c.Autograde`; mend it, then run the command again."
+)
+NOT_GRADED = "Not graded, see the messages above: {folders}."
+NOT_READABLE = (
+    "{folder}: {why}. The files are left as they are and nothing is graded.{earlier} "
+    "Ask the student to submit again, or mend it, then run "
     "`nbgrader autograde {assignment} --student={student}`."
 )
+EARLIER = " The result and the score of an earlier submission still stand."
 EMPTY_SUBMISSION = (
-    "{folder} is empty: {missing} is missing and nothing is graded. If the student has "
-    "it, collect it again or put it there, then run "
+    "{folder} is empty: {missing} is missing and nothing is graded.{earlier} If the "
+    "student has it, collect it again or put it there, then run "
     "`nbgrader autograde {assignment} --student={student}`."
 )
 MISSING_NOTEBOOK = (
@@ -171,9 +215,7 @@ MISSING_NOTEBOOK = (
     "then run `nbgrader autograde {assignment} --student={student} --force`."
 )
 RENAMED_NOTEBOOK = (
-    "{folder} lacks {missing}, but has {unknown}, which is not part of the assignment; "
-    "nothing is graded. If the student renamed it, copy it to the right name, then run "
-    "`nbgrader autograde {assignment} --student={student}`."
+    "it lacks {missing}, but has {unknown}, which is not part of the assignment"
 )
 NO_SUCH_STUDENT = (
     "submitted/ holds no {assignment!r} by student {student!r}. Check the name, or run "
@@ -185,5 +227,5 @@ NOT_COLLECTED = (
 )
 NO_SUCH_ASSIGNMENT = (
     "There is no assignment {assignment!r}: neither source/ nor submitted/ has it. "
-    "Check the name. The assignments of this course are: {names}."
+    "Check the name, and that this is the course folder. Its assignments: {names}."
 )

@@ -1,18 +1,9 @@
-"""The steps that `nbgrader_config.py` puts in the place of nbgrader's own.
-
-nbgrader 0.9.6 grades by reading a test cell's outputs: *no* output is full marks, and
-so is a value that is not a number (a JAX scalar, say), while one line on stderr (a
-DeprecationWarning) is zero. Here a test cell earns points only when the kernel replied
-that the cell ran to its end. That verdict is then written into the outputs in
-nbgrader's own vocabulary, so that Validate, autograde, the formgrader and the feedback
-all read the same one.
-"""
+"""The steps that `nbgrader_config.py` puts in the place of nbgrader's own."""
 
 import functools
 import logging
 import math
 import os
-import re
 import subprocess
 import sys
 import time
@@ -22,12 +13,12 @@ import nbgrader.preprocessors as stock
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat.corpus.words import generate_corpus_id
 from nbformat.notebooknode import NotebookNode, from_dict
-from nbformat.v4 import new_output
 from nbgrader import utils
 from nbgrader.api import Gradebook
-from traitlets import Enum, Integer
+from traitlets import Enum, Integer, List
 
 from jaxgrader.errors import CourseError, PlatformError
+from jaxgrader.verdicts import add_error, limit_output, settle
 
 Resources = dict[str, Any]
 Step = tuple[NotebookNode, Resources]
@@ -36,139 +27,124 @@ Step = tuple[NotebookNode, Resources]
 JAX_PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "cuda": "cuda", "tpu": "tpu"}
 
 #: The cell metadata that a submission may bring along. Tags may not: nbclient does not
-#: run a cell tagged ``skip-execution``, for one.
-SUBMITTED_METADATA = {"nbgrader", "deletable", "editable", "collapsed", "scrolled"}
-
-#: A scalar as Python, NumPy and JAX print it: 0.5, np.True_, Array(0.5, dtype=...).
-SCALAR = re.compile(
-    r"""
-    (?: [A-Za-z_][\w.]* \( \s* | np\. )?
-    (?P<value> True | False | [+-]? (?: inf | nan | [\d.]+ (?: [eE][+-]?\d+ )? ) )
-    _?
-    \s* (?: , [^()]* )? \)?
-    """,
-    re.VERBOSE,
-)
+#: run a cell tagged ``skip-execution``, for one. Nor may nbgrader's: see RestoreCells.
+SUBMITTED_METADATA = {"deletable", "editable", "collapsed", "scrolled"}
 
 
 class CheckSource(stock.NbGraderPreprocessor):
     """First step of generate_assignment: say what is wrong in the author's words."""
 
     def preprocess(self, nb: NotebookNode, resources: Resources) -> Step:
-        """Raise `CourseError` where two cells of a source notebook share a grade_id."""
+        """Raise `CourseError` for a grade_id that stands twice, and for empty tests."""
+        ids = resources["nbgrader"]
+        path = f"source/{ids['assignment']}/{ids['notebook']}.ipynb"
         numbers: dict[str, list[int]] = {}
         for number, cell in enumerate(nb.cells, start=1):
             if is_graded_or_locked(cell):
                 numbers.setdefault(cell.metadata.nbgrader.grade_id, []).append(number)
-        twice = {name: where for name, where in numbers.items() if len(where) > 1}
+            if is_test(cell) and not cell.source.strip():
+                raise CourseError(EMPTY_TEST.format(path=path, number=number, **ids))
+        twice = [
+            f"{name!r} in cells {', '.join(map(str, where))}"
+            for name, where in numbers.items()
+            if len(where) > 1
+        ]
         if twice:
-            ids = resources["nbgrader"]
             raise CourseError(
-                DUPLICATE_GRADE_ID.format(
-                    path=f"source/{ids['assignment']}/{ids['notebook']}.ipynb",
-                    ids="; ".join(
-                        f"{name!r} in cells {', '.join(map(str, where))}"
-                        for name, where in twice.items()
-                    ),
-                    assignment=ids["assignment"],
-                )
+                DUPLICATE_GRADE_ID.format(path=path, ids="; ".join(twice), **ids)
             )
         return nb, resources
-
-
-class DeduplicateIds(stock.DeduplicateIds):
-    """Keep the last of several cells with one grade_id, as nbgrader does, and say so.
-
-    The earlier ones become plain cells. JupyterLab's copy and paste makes such pairs;
-    the notebook runs from top to bottom, so the last definition is the answer.
-    """
-
-    def preprocess_cell(
-        self, cell: NotebookNode, resources: Resources, index: int
-    ) -> Step:
-        if not is_graded_or_locked(cell):
-            return cell, resources
-        grade_id = cell.metadata.nbgrader.grade_id
-        if grade_id in self.grade_ids:
-            del cell.metadata["nbgrader"]
-            warn(self.log, DUPLICATE_CELL, resources, grade_id=grade_id)
-        self.grade_ids.add(grade_id)
-        return cell, resources
 
 
 class RestoreCells(stock.OverwriteCells):
-    """Bring the author's cells back: text, points and type, and those that are missing.
+    """Make the author's cells what they were.
 
-    The gradebook has them from generate_assignment. A missing cell goes behind the one
-    that precedes it in the source; with nothing before it, to the top. Metadata that is
-    not in `SUBMITTED_METADATA` is dropped.
+    The gradebook has them from generate_assignment. Of a submitted cell with one of
+    their grade_ids, only the text of an answer is the student's; the text of locked
+    cells, type, points and all other nbgrader metadata come from the gradebook. Of
+    several cells with one grade_id the last one counts, as in nbgrader: JupyterLab's
+    copy and paste makes such pairs, and the last definition is the answer. A missing
+    cell goes behind the one that precedes it in the source, or to the top.
     """
 
     def preprocess(self, nb: NotebookNode, resources: Resources) -> Step:
-        for cell in nb.cells:
-            for key in set(cell.metadata) - SUBMITTED_METADATA:
-                del cell.metadata[key]
-        # Stock's own repair stumbles when the cell before the missing one is missing.
-        self.add_missing_cells = False
-        nb, resources = super().preprocess(nb, resources)
-        with Gradebook(self.db_url) as self.gradebook:
-            self.restore_missing(nb, resources)
+        ids = resources["nbgrader"]
+        with Gradebook(ids["db_url"]) as gradebook:
+            source = gradebook.find_notebook(ids["notebook"], ids["assignment"])
+            cells = {
+                cell.name: self.as_cell(source, cell) for cell in source.source_cells
+            }
+        self.restore_present(nb, resources, cells)
+        self.restore_missing(nb, resources, cells)
         return nb, resources
 
-    def preprocess_cell(
-        self, cell: NotebookNode, resources: Resources, index: int
-    ) -> Step:
-        # The release's checksum is of the cell as the student got it; the gradebook's
-        # is of the cell with its hidden tests, so it always differs.
-        released = cell.metadata.get("nbgrader", {}).get("checksum")
-        if utils.is_locked(cell) and released != utils.compute_checksum(cell):
-            warn(self.log, CHANGED_CELL, resources, grade_id=grade_id_of(cell))
-        step: Step = super().preprocess_cell(cell, resources, index)
-        return step
-
-    def report_change(self, name: str, attr: str, old: Any, new: Any) -> None:
-        if attr != "checksum":
-            super().report_change(name, attr, old, new)
-
-    def restore_missing(self, nb: NotebookNode, resources: Resources) -> None:
-        """Insert what the source notebook has and `nb` has not, in place."""
-        source = self.gradebook.find_notebook(self.notebook_id, self.assignment_id)
-        scored = {cell.name: cell for cell in (*source.grade_cells, *source.task_cells)}
-        solutions = {cell.name for cell in source.solution_cells}
-        before: str | None = None
-        for cell in source.source_cells:
-            names = [grade_id_of(submitted) for submitted in nb.cells]
-            if cell.name not in names:
-                if cell.name in solutions - set(scored):
-                    warn(self.log, MISSING_SOLUTION, resources, grade_id=cell.name)
-                    continue
-                restored = self.as_cell(cell, scored.get(cell.name), solutions)
-                if nb.nbformat_minor >= 5:
-                    restored.id = generate_corpus_id()
-                nb.cells.insert(
-                    names.index(before) + 1 if before in names else 0, restored
-                )
-                warn(self.log, RESTORED_CELL, resources, grade_id=cell.name)
-            before = cell.name
-
-    def as_cell(self, source: Any, scored: Any, solutions: set[str]) -> NotebookNode:
-        """Return the notebook cell for the gradebook's `SourceCell`.
-
-        `scored` is its `GradeCell` or `TaskCell`, None for a locked set-up cell.
-        """
-        cell: NotebookNode = from_dict(
+    def as_cell(self, source: Any, cell: Any) -> NotebookNode:
+        """Return the notebook cell for a `SourceCell` of the notebook `source`."""
+        tasks = {task.name: task.max_score for task in source.task_cells}
+        points = {grade.name: grade.max_score for grade in source.grade_cells} | tasks
+        restored: NotebookNode = from_dict(
             self.missing_cell_transform(
-                source,
-                scored.max_score if scored else 0,
-                is_solution=source.name in solutions,
-                is_task=scored is not None and scored.type == "TaskCell",
+                cell,
+                points.get(cell.name, 0),
+                is_solution=cell.name in {c.name for c in source.solution_cells},
+                is_task=cell.name in tasks,
             )
         )
-        cell.source = source.source
-        if scored is None:
-            cell.metadata.nbgrader.grade = False
-            del cell.metadata.nbgrader["points"]
-        return cell
+        restored.source = cell.source
+        if cell.name not in points:
+            restored.metadata.nbgrader.grade = False
+            del restored.metadata.nbgrader["points"]
+        return restored
+
+    def restore_present(
+        self, nb: NotebookNode, resources: Resources, cells: dict[str, NotebookNode]
+    ) -> None:
+        """Restore the cells that are there; drop metadata that may not be."""
+        seen: set[str] = set()
+        for cell in reversed(nb.cells):
+            grade_id = grade_id_of(cell)
+            changed = is_changed(cell)
+            for key in set(cell.metadata) - SUBMITTED_METADATA:
+                del cell.metadata[key]
+            if grade_id in seen:
+                warn(self.log, DUPLICATE_CELL, resources, grade_id)
+            elif grade_id in cells:
+                seen.add(grade_id)
+                original = cells[grade_id]
+                cell.metadata["nbgrader"] = original.metadata.nbgrader
+                self.update_cell_type(cell, original.cell_type)
+                if original.metadata.nbgrader.locked:
+                    cell.source = original.source
+                    if changed:
+                        warn(self.log, CHANGED_CELL, resources, grade_id)
+
+    def restore_missing(
+        self, nb: NotebookNode, resources: Resources, cells: dict[str, NotebookNode]
+    ) -> None:
+        """Insert what the source notebook has and `nb` has not, in place."""
+        before: str | None = None
+        for name, cell in cells.items():
+            present = [grade_id_of(submitted) for submitted in nb.cells]
+            nbgrader = cell.metadata.nbgrader
+            if name not in present and nbgrader.solution and not nbgrader.grade:
+                warn(self.log, MISSING_SOLUTION, resources, name)
+                continue
+            if name not in present:
+                if nb.nbformat_minor >= 5:
+                    cell.id = generate_corpus_id()
+                where = present.index(before) + 1 if before in present else 0
+                nb.cells.insert(where, cell)
+                warn(self.log, RESTORED_CELL, resources, name)
+            before = name
+
+
+def is_changed(cell: NotebookNode) -> bool:
+    """Whether a locked cell differs from what the student was given."""
+    try:
+        released = cell.metadata["nbgrader"]["checksum"]
+        return bool(utils.is_locked(cell) and released != utils.compute_checksum(cell))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return True
 
 
 class Execute(stock.Execute):
@@ -191,6 +167,19 @@ class Execute(stock.Execute):
         help="Where JAX runs: cpu, gpu (or cuda), tpu. There is no silent fallback.",
     ).tag(config=True)
 
+    max_output = Integer(
+        500_000,
+        min=1,
+        help="Characters that a cell may print; as many for its values and plots. "
+        "What is longer is dropped as it arrives, with a note.",
+    ).tag(config=True)
+
+    # nbclient's 4 s are too few for honest output on a busy machine.
+    iopub_timeout = Integer(10, help=stock.Execute.iopub_timeout.help).tag(config=True)
+
+    # ipykernel warns of its TCP ports at every start, in students' faces.
+    extra_arguments = List(["--log-level=ERROR"]).tag(config=True)
+
     def preprocess(
         self, nb: NotebookNode, resources: Resources, km: Any = None
     ) -> Step:
@@ -200,11 +189,28 @@ class Execute(stock.Execute):
         self._completed: set[int] = set()
         self._stopped = ""
         self._deadline = time.monotonic() + self.submission_timeout
+        self._output: dict[tuple[int, str], int] = {}
         nb, resources = super().preprocess(nb, resources, km)
-        for index, cell in enumerate(nb.cells):
-            if is_test(cell):
-                settle(cell, None if index in self._completed else self._stopped)
+        resources[AUTHOR_FAULTS] = {
+            grade_id_of(cell)
+            for index, cell in enumerate(nb.cells)
+            if is_test(cell)
+            and settle(cell, None if index in self._completed else self._stopped)
+        }
         return nb, resources
+
+    def process_message(
+        self, msg: dict[str, Any], cell: NotebookNode, cell_index: int
+    ) -> NotebookNode | None:
+        """Called by nbclient with each message that belongs to a running cell."""
+        kind, content = msg["msg_type"], msg["content"]
+        if kind in ("stream", "error", "display_data", "execute_result"):
+            room = self._output.get((cell_index, kind), self.max_output)
+            if room < 0:
+                return None
+            self._output[cell_index, kind] = limit_output(kind, content, room)
+        output: NotebookNode | None = super().process_message(msg, cell, cell_index)
+        return output
 
     def start_new_kernel(self, **kwargs: Any) -> None:
         # Float32 products at full precision: a test means the same on every platform.
@@ -254,54 +260,12 @@ class Execute(stock.Execute):
             super().on_cell_executed(**kwargs)
 
 
-class LimitOutput(stock.LimitOutput):
-    """Cut long output: nbgrader counts lines, and one line can fill a disk."""
-
-    max_characters = Integer(
-        100_000,
-        min=1,
-        help="Characters of text that a cell may show; what is longer is cut.",
-    ).tag(config=True)
-
-    def preprocess_cell(
-        self, cell: NotebookNode, resources: Resources, index: int
-    ) -> Step:
-        self._left = self.max_characters
-        for output in cell.get("outputs", []):
-            if output.output_type == "stream":
-                output.text = self.cut(output.text)
-            elif output.output_type == "error":
-                output.evalue = self.cut(output.evalue)
-                output.traceback = [self.cut(line) for line in output.traceback]
-            else:
-                self.cut_data(output.data)
-        step: Step = super().preprocess_cell(cell, resources, index)
-        return step
-
-    def cut(self, text: str) -> str:
-        """Return `text`, or its beginning with a note of what is missing."""
-        kept, missing = text[: self._left], len(text) - self._left
-        self._left -= len(kept)
-        return kept + CUT.format(missing=missing) if missing > 0 else text
-
-    def cut_data(self, data: dict[str, Any]) -> None:
-        """Cut a value's plain text; drop its other formats (a plot) where too long."""
-        for mime in sorted(data, key=lambda mime: mime != "text/plain"):
-            if mime == "text/plain":
-                data[mime] = self.cut(data[mime])
-            elif len(str(data[mime])) > self._left:
-                del data[mime]
-                data.setdefault("text/plain", DROPPED.format(mime=mime))
-            else:
-                self._left -= len(str(data[mime]))
-
-
 class SaveAutoGrades(stock.SaveAutoGrades):
     """Save the verdicts; a test cell that the author must mend waits for a human."""
 
     def _add_score(self, cell: NotebookNode, resources: Resources) -> None:
         super()._add_score(cell, resources)
-        if any(o.get("ename") == TEST_CELL_ERROR for o in cell.get("outputs", [])):
+        if grade_id_of(cell) in resources.get(AUTHOR_FAULTS, ()):
             ids = resources["nbgrader"]
             grade = self.gradebook.find_grade(
                 grade_id_of(cell), ids["notebook"], ids["assignment"], ids["student"]
@@ -309,74 +273,7 @@ class SaveAutoGrades(stock.SaveAutoGrades):
             grade.auto_score = None
             grade.needs_manual_grade = True
             self.gradebook.db.commit()
-            warn(self.log, NEEDS_MANUAL, resources, grade_id=grade_id_of(cell))
-
-
-def settle(cell: NotebookNode, unfinished: str | None) -> None:
-    """Write a test cell's verdict into its outputs, as nbgrader reads them.
-
-    `unfinished` is None for a cell that ran to its end, else why it did not, if known.
-
-    nbgrader (`nbgrader.utils.determine_grade`) gives zero for an error output or text
-    on stderr, a number that is the cell's value as partial credit, and full marks in
-    every other case. So: text on stderr is shown as ordinary text; a scalar value is
-    spelled as Python spells a float; a cell that did not complete gets an error.
-    """
-    if unfinished is not None and not has_error(cell):
-        add_error(cell, "NotExecutedError", unfinished or NOT_EXECUTED)
-    for output in cell.outputs:
-        if output.output_type == "stream":
-            output.name = "stdout"
-    values = [o for o in cell.outputs if o.output_type == "execute_result"]
-    for output in values:
-        settle_value(cell, output)
-    if has_error(cell):
-        # nbgrader would take a score that stands before the error.
-        for output in values:
-            as_plain_output(output)
-
-
-def settle_value(cell: NotebookNode, output: NotebookNode) -> None:
-    """Turn a test cell's value into partial credit, a verdict, or plain output."""
-    match = SCALAR.fullmatch(str(output.data.get("text/plain", "")).strip())
-    value = match["value"] if match else "True"
-    if value in ("True", "False"):
-        as_plain_output(output)
-        if value == "False":
-            add_error(cell, "AssertionError", FALSE_VALUE)
-        return
-    points = float(cell.metadata.nbgrader.points)
-    score = as_score(value)
-    if math.isfinite(score) and 0 <= score <= points:
-        output.data["text/plain"] = repr(score)
-    else:
-        add_error(cell, TEST_CELL_ERROR, BAD_CREDIT.format(value=value, points=points))
-
-
-def as_score(text: str) -> float:
-    """Return the number that `text` spells, NaN where it spells none (1.2.3)."""
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
-def as_plain_output(output: NotebookNode) -> None:
-    """Show a value without its being read as a score."""
-    output.output_type = "display_data"
-    output.pop("execution_count", None)
-
-
-def has_error(cell: NotebookNode) -> bool:
-    """Whether a cell shows an error."""
-    return any(output.output_type == "error" for output in cell.outputs)
-
-
-def add_error(cell: NotebookNode, ename: str, sentence: str) -> None:
-    """Append an error output that reads as one sentence."""
-    cell.setdefault("outputs", []).append(
-        new_output("error", ename=ename, evalue=sentence, traceback=[sentence])
-    )
+            warn(self.log, NEEDS_MANUAL, resources, grade_id_of(cell))
 
 
 @functools.cache
@@ -411,13 +308,14 @@ def is_graded_or_locked(cell: NotebookNode) -> bool:
 
 
 def grade_id_of(cell: NotebookNode) -> str | None:
-    """Return the cell's grade_id, None where it has none."""
-    grade_id: str | None = cell.metadata.get("nbgrader", {}).get("grade_id")
-    return grade_id
+    """Return the cell's grade_id, None where it has none that could be one."""
+    metadata = cell.metadata.get("nbgrader")
+    grade_id = metadata.get("grade_id") if isinstance(metadata, dict) else None
+    return grade_id if isinstance(grade_id, str) else None
 
 
 def warn(
-    log: logging.Logger, message: str, resources: Resources, *, grade_id: str | None
+    log: logging.Logger, message: str, resources: Resources, grade_id: str | None
 ) -> None:
     """Log `message` with the place that it is about."""
     ids = resources["nbgrader"]
@@ -425,7 +323,8 @@ def warn(
     log.warning(message.format(path=path, grade_id=grade_id))
 
 
-TEST_CELL_ERROR = "TestCellError"
+#: Key of the resources: grade_ids whose test gave a number that is no score.
+AUTHOR_FAULTS = "jaxgrader_author_faults"
 
 DUPLICATE_GRADE_ID = (
     "{path}: a grade_id must be unique, but there is {ids}. Give each cell its own id "
@@ -439,6 +338,11 @@ DUPLICATE_CELL = (
 CHANGED_CELL = (
     "{path}: locked cell {grade_id!r} was changed. Its own text is back. Nothing to do."
 )
+EMPTY_TEST = (
+    "{path}: test cell {number} is empty, so nobody could earn its points. Write the "
+    "test, or take its points away, then run "
+    "`nbgrader generate_assignment {assignment} --force` again."
+)
 RESTORED_CELL = (
     "{path}: cell {grade_id!r} was missing. It is back for grading. Nothing to do."
 )
@@ -451,18 +355,12 @@ NEEDS_MANUAL = (
     "grading; mend the test in source/, generate and autograde again with --force."
 )
 CELL_TIMEOUT = "Stopped: the cell took longer than it may. Is there an endless loop?"
-UNINTERRUPTIBLE = "Stopped: the cell took too long and did not react to an interrupt."
+UNINTERRUPTIBLE = (
+    "Stopped: the cell took too long, and did not come to rest when interrupted."
+)
 DEAD_KERNEL = "The kernel died while this cell ran: a crash, or too much memory."
 SUBMISSION_TIMEOUT = "The notebook used up its {seconds} s."
 AFTER_STOP = "An earlier cell ended the run. {why}"
-NOT_EXECUTED = "This test did not run to its end."
-FALSE_VALUE = "The value of this test is False."
-BAD_CREDIT = (
-    "The value of this test, {value}, is no score between 0 and {points:g}. "
-    "The fault is in the test, not in the answer: it needs manual grading."
-)
-CUT = "\n[... {missing} more characters were cut here]"
-DROPPED = "[an output of type {mime} was too long and is left out]"
 NO_PLATFORM = (
     "JAX finds no {name!r} device here: {why}. Nothing was graded. Install JAX for it "
     "(`pip install 'jax[cuda13]'` or `'jax[tpu]'`), or set "

@@ -3,7 +3,6 @@
 import getpass
 import re
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -203,14 +202,15 @@ def test_7_instructor_reads_and_comments(
     frame.get_by_role("link", name=re.compile("Submission")).first.click()
     comment = frame.locator("textarea.comment").first
     comment.fill("Well done: every level does one thing.")
-    comment.blur()
-    expect(
-        frame.locator(".save-icon.glyphicon-ok, .glyphicon-ok").first
-    ).to_be_attached()
+    with instructor.expect_response(
+        lambda response: (
+            "/api/comment/" in response.url and response.request.method == "PUT"
+        )
+    ) as saved:
+        comment.blur()
+    assert saved.value.ok
     score = frame.locator("input.score").first
     expect(score).to_have_attribute("placeholder", "2")
     shoot(instructor, "7-commented")
-    saved = sqlite3.connect(course.root / "gradebook.db")
-    texts = saved.execute("SELECT manual_comment FROM comment").fetchall()
-    saved.close()
+    texts = course.query("SELECT manual_comment FROM comment")
     assert ("Well done: every level does one thing.",) in texts

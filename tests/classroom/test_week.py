@@ -120,7 +120,7 @@ def test_the_table_shows_every_student_and_score(week: Week) -> None:
     assert "late" in text
 
 
-def test_nobody_can_fetch_a_hidden_test(week: Week) -> None:
+def test_no_notebook_that_a_student_has_holds_a_hidden_test(week: Week) -> None:
     fetched = [p for p in Path(week.students).rglob("*.ipynb") if p.stat().st_size]
     assert fetched
     assert not any("HIDDEN TESTS" in path.read_text() for path in fetched)
