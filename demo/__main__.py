@@ -215,9 +215,9 @@ def read_mark(
     graded = course / "autograded" / student / assignment
     notebook = graded / f"{NOTEBOOKS[assignment]}.ipynb"
     if not notebook.exists():
-        said = re.search(
-            rf"submitted/{student}/{assignment}\S* (.*?)(?: \(|[:;,])", log
-        )
+        # The log says "<folder> is empty: ..." or "<folder>: <file> cannot be (...)".
+        folder = re.escape(f"submitted/{student}/{assignment}")
+        said = re.search(rf"{folder}:? (?:\S+\.ipynb )?(.*?)(?: \(|[:;,])", log)
         return Mark(None, said[1] if said else "not graded")
     try:
         submission = gradebook.find_submission(assignment, student)

@@ -139,6 +139,8 @@ def new_course(
     return make
 
 
+# First: xdist reads the groups in the same hook.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a module on one worker: they share a graded course."""
     for item in items:
