@@ -40,7 +40,7 @@ demo: $(ready)  ## A term week of a small class, in a scratch copy of this cours
 
 .PHONY: test
 test: lint $(browser)  ## Everything: lint, types, import rules, unit, course, browser
-	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 .PHONY: lint
 lint: $(ready)  ## Style, format, types and import rules

@@ -85,13 +85,9 @@ def hand_in_variants(course: Course, assignment: str) -> None:
 
 
 EVERY_VARIANT = [
-    pytest.param(a, name, id=f"{a}-{name}", marks=pytest.mark.xdist_group(a))
-    for a in NOTEBOOKS
-    for name in names(a)
+    pytest.param(a, name, id=f"{a}-{name}") for a in NOTEBOOKS for name in names(a)
 ]
-EVERY_ASSIGNMENT = [
-    pytest.param(a, id=a, marks=pytest.mark.xdist_group(a)) for a in NOTEBOOKS
-]
+EVERY_ASSIGNMENT = [pytest.param(a, id=a) for a in NOTEBOOKS]
 
 
 @pytest.mark.parametrize(("assignment", "name"), EVERY_VARIANT)

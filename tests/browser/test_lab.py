@@ -13,6 +13,7 @@ from demo.students import NOTEBOOKS, variant
 from tests.browser.conftest import jupyter_lab
 from tests.conftest import CLONE, Course
 
+# Each test goes on where the one before stopped, on one worker (--dist loadfile).
 pytestmark = pytest.mark.browser
 
 ASSIGNMENT = "nnx-deep-nesting"
