@@ -40,7 +40,8 @@ demo: $(ready)  ## A term week of a small class, in a scratch copy of this cours
 
 .PHONY: test
 test: lint $(browser)  ## Everything: lint, types, import rules, unit, course, browser
-	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest tests/browser  # alone: its servers want the machine
+	$(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/browser $(ARGS)
 
 .PHONY: lint
 lint: $(ready)  ## Style, format, types and import rules
