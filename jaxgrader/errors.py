@@ -5,6 +5,7 @@
   x CourseError            the course author's notebook or setting is wrong
   x GraderError            ours, or this machine's
     + PlatformError        the accelerator that the course asks for is not here
+    + SandboxError         the sandbox that the course asks for cannot be made here
 
 Every message says what happened, where, and what to do next.
 """
@@ -27,4 +28,8 @@ class GraderError(JaxgraderError):
 
 
 class PlatformError(GraderError):
-    """JAX does not find the platform that ``c.Execute.platform`` asks for."""
+    """JAX does not find the platform that ``c.Sandbox.platform`` asks for."""
+
+
+class SandboxError(GraderError):
+    """No kernel can be jailed as ``c.Sandbox.level`` asks for."""

@@ -1,0 +1,16 @@
+"""Warm, jailed kernels: machinery that makes processes for code that nobody trusts.
+
+What is loaded here can be read by every student's process. So nothing in this room
+imports nbgrader, a gradebook or a test; import-linter holds it to that.
+
+    sandbox.py      what people set (level, limits); the outer layer, bubblewrap
+    servers.py      the client's side of the fork server: find it, or start it
+    provisioner.py  the kernel provisioner through which any Jupyter client comes in
+    zygote.py       the fork server: JAX and Flax imported once, one fork per kernel
+    guard.py        first process of each jail: limits over time, signals, the end
+    jail.py         the inner layer: namespaces, mounts, Landlock, seccomp, rlimits
+    app.py          the kernel itself, a stock ipykernel that was forked
+    cache.py        the compilation cache: who fills it, who reads it
+    devices.py      platforms, and the lease of one accelerator to one kernel
+    wire.py         what client, fork server and guard say to each other
+"""

@@ -1,0 +1,215 @@
+"""The kernel itself: a stock ipykernel that was forked, not started.
+
+What it is: what runs in the jail before the first cell: ipykernel over sockets in the
+kernel's own folder, its output limited where it is produced. What it is not: a defence.
+Student code shares this process and can undo whatever stands here; what it must not
+undo is done by `jail.py` and `guard.py`.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+from ipykernel import kernelapp
+from ipykernel.iostream import IOPubThread, OutStream
+from ipykernel.kernelapp import IPKernelApp
+from jupyter_client.session import Session
+from traitlets.config import Config
+from zmq.eventloop.zmqstream import ZMQStream
+
+
+class LocalPub(IOPubThread):
+    """ipykernel's output thread, without TCP for what forked children print."""
+
+    def _setup_pipe_in(self) -> None:
+        self._pipe_uuid = os.urandom(16)
+        self._pipe_path = f"ipc:///tmp/.iopub-{os.getpid()}"
+        pipe = self.socket.context.socket(zmq.PULL)
+        pipe.linger = 0
+        pipe.bind(self._pipe_path)
+        self._pipe_in = ZMQStream(pipe, self.io_loop)
+        self._pipe_in.on_recv(self._handle_pipe_msg)
+
+    def _setup_pipe_out(self) -> tuple[Any, Any]:
+        context: Any = zmq.Context()
+        pipe = context.socket(zmq.PUSH)
+        pipe.linger = 3000
+        pipe.connect(self._pipe_path)
+        return context, pipe
+
+
+class KernelApp(IPKernelApp):
+    """ipykernel's application, told by the fork server what to listen on."""
+
+    def init_iopub(self, context: Any) -> None:
+        kernelapp.IOPubThread = LocalPub  # it has no setting for this class
+        super().init_iopub(context)
+
+    # There is no connection file: the fork server brings the connection.
+    def init_connection_file(self) -> None: ...
+    def write_connection_file(self, **kwargs: Any) -> None: ...
+
+
+class Budget:
+    """How many bytes the running cell may still send, by kind of output."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.cell: str | None = None
+        self.left: dict[str, int] = {}
+
+    def take(self, parent: dict[str, Any], kind: str, count: int) -> int:
+        """Return how many of `count` bytes may be sent; -1 after the last was."""
+        cell = (parent.get("header") or parent).get("msg_id")
+        if cell != self.cell:
+            self.cell, self.left = cell, {}
+        left = self.left.get(kind, self.limit)
+        if left < 0:
+            return -1
+        self.left[kind] = left - count if count <= left else -1
+        return min(count, left)
+
+
+class LimitedStream(OutStream):
+    """Standard output that drops what a cell prints beyond its budget."""
+
+    budget: Budget | None = None
+
+    def write(self, string: str) -> int | None:  # type: ignore[override]
+        if self.budget is None or not isinstance(string, str):
+            return super().write(string)
+        granted = self.budget.take(self.parent_header, self.name, len(string))
+        if granted == len(string):
+            return super().write(string)
+        if granted >= 0:
+            limit = self.budget.limit
+            super().write(string[:granted] + CUT.format(limit=limit))
+        return len(string)
+
+
+class LimitedSession(Session):
+    """Sends no display, value or error that is larger than a cell's budget."""
+
+    budget: Budget | None = None
+
+    def send(self, stream: Any, msg_or_type: Any, *args: Any, **kwargs: Any) -> Any:
+        kind = msg_or_type if isinstance(msg_or_type, str) else msg_or_type["msg_type"]
+        content = kwargs.get("content") or (args[0] if args else None)
+        if self.budget and kind in RICH and isinstance(content, dict):
+            parent = kwargs.get("parent") or (args[1] if len(args) > 1 else None) or {}
+            size = len(self.pack(content)) + sum(map(len, kwargs.get("buffers") or []))
+            granted = self.budget.take(parent, "rich", size)
+            if granted < size:
+                self.shorten(kind, content, kwargs)
+        return super().send(stream, msg_or_type, *args, **kwargs)
+
+    def shorten(self, kind: str, content: dict[str, Any], kwargs: Any) -> None:
+        """Put a note in the place of what is too large; an error stays an error."""
+        note = CUT.format(limit=self.budget.limit if self.budget else 0).strip()
+        kwargs.pop("buffers", None)
+        if kind == "error":
+            content["evalue"] = content["evalue"][:1000]
+            content["traceback"] = [note]
+        else:
+            content.update(data={"text/plain": note}, metadata={})
+
+
+RICH = {"display_data", "update_display_data", "execute_result", "error"}
+CUT = "\n[output beyond {limit} bytes was dropped]\n"
+
+
+def serve(request: dict[str, Any], tell: Callable[[], None]) -> None:
+    """Become the kernel that `request` describes; `tell` when its sockets are bound."""
+    os.environ.update(request["env"])
+    os.chdir(request["cwd"])
+    sys.argv = ["ipykernel"]
+    sys.path[0] = ""
+    forget_shared_state()
+    start_backend(os.environ.get("JAX_PLATFORMS", "cpu"))
+    app = make_app(request)
+    app.initialize([])
+    tell()
+    app.start()
+
+
+def forget_shared_state() -> None:
+    """Draw again what every fork has inherited: NumPy's global random state."""
+    if "numpy" in sys.modules:
+        import numpy
+
+        numpy.random.seed()
+
+
+def start_backend(platforms: str) -> None:
+    """Where an accelerator was asked for, prove at once that JAX finds it."""
+    if platforms != "cpu":
+        import jax
+
+        jax.devices()
+
+
+def make_app(request: dict[str, Any]) -> IPKernelApp:
+    """Make the kernel's application from the connection that the client chose."""
+    connection = request["connection"]
+    config = Config()
+    config.HistoryManager.enabled = False
+    config.InteractiveShell.autocall = 0
+    config.IPKernelApp.log_level = 40
+    config.IPKernelApp.outstream_class = "jaxgrader.kernel.app.LimitedStream"
+    session = LimitedSession(
+        key=connection["key"].encode(), signature_scheme=connection["signature_scheme"]
+    )
+    limit = request["jail"]["output"]
+    if limit:
+        LimitedStream.budget = LimitedSession.budget = Budget(limit)
+    ports = {name: connection[name] for name in PORTS}
+    app: IPKernelApp = KernelApp.instance(
+        config=config, session=session, transport="ipc", ip=connection["ip"], **ports
+    )
+    return app
+
+
+PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
+
+
+def warm_tracing() -> None:
+    """Fill JAX's caches of traced functions, without starting a backend.
+
+    `jax.eval_shape` traces and never computes. What it leaves behind (rules, caches,
+    lazily imported modules) saves each kernel about a fifth of its processor time.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    def loops(x: jax.Array) -> jax.Array:
+        total, _ = jax.lax.scan(lambda c, v: (c + jnp.tanh(v), v), x[0], x)
+        total = jax.lax.fori_loop(0, 2, lambda _, c: c * 2, total)
+        sums: jax.Array = jax.vmap(jnp.sum)(x)
+        return sums + total.mean() + (x @ x.T).sum(axis=0)
+
+    def draw(seed: jax.Array) -> jax.Array:
+        key = jax.random.key(seed)
+        first, _ = jax.random.split(key)
+        numbers: jax.Array = jax.random.normal(first, (3,))
+        return numbers + jax.random.uniform(key, (3,))
+
+    x = jax.ShapeDtypeStruct((3, 4), jnp.float32)
+    jax.eval_shape(loops, x)
+    jax.eval_shape(draw, jax.ShapeDtypeStruct((), jnp.int32))
+    if "flax.nnx" in sys.modules:
+        from flax import nnx
+
+        def layers(x: jax.Array) -> jax.Array:
+            rngs = nnx.Rngs(0)
+            cell = nnx.GRUCell(4, 4, rngs=rngs)
+            hidden, _ = cell(jnp.zeros((3, 4)), nnx.Linear(4, 4, rngs=rngs)(x))
+            return nnx.relu(hidden)
+
+        jax.eval_shape(layers, x)
+    if "flax.linen" in sys.modules:
+        from flax import linen
+
+        dense = linen.Dense(2)
+        jax.eval_shape(lambda x: dense.init(jax.random.key(0), x), x)

@@ -1,0 +1,74 @@
+"""The compilation cache: filled by the instructor's solutions, read by every kernel.
+
+What it is: where the entries lie on disk, how a kernel gets to read them, and how new
+ones are published. What it is not: something that a student's kernel can write to; it
+sees links to the entries in a folder of its own, and its own entries stay there.
+
+Guarantees: an entry appears whole or not at all. A poisoned entry would silently change
+results, so only `publish` writes, and only what the instructor's kernel has compiled.
+Assumes JAX's file cache: one file per entry, named by its key. The folder's path would
+be part of that key; every kernel sees the cache at `jail.CACHE`.
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import os
+import platform
+import shutil
+import tempfile
+from pathlib import Path
+
+#: JAX stores only what took long to compile and is large; small kernels need it all.
+#: Without XLA's own caches the key does not depend on where the folder is.
+ENVIRONMENT = {
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "none",
+}
+
+
+def folder(root: Path, jax_platforms: str) -> Path:
+    """Return the cache's folder below `root` for this machine's jaxlib and processor.
+
+    Compiled programs use what the processor offers, so a home directory that several
+    machines share holds one cache for each kind.
+    """
+    versions = [importlib.metadata.version(name) for name in ("jax", "jaxlib")]
+    facts = [*versions, jax_platforms, platform.machine(), processor()]
+    digest = hashlib.sha256("\0".join(facts).encode()).hexdigest()[:12]
+    return root / f"jaxlib-{versions[1]}-{digest}"
+
+
+def processor() -> str:
+    """Return the processor's model and what it can do, as far as Linux tells."""
+    wanted = ("model name", "flags", "Features", "CPU part")
+    lines: set[str] = set()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith(wanted):
+                lines.add(line)
+    return "\n".join(sorted(lines))
+
+
+def link_entries(shared: Path, own: Path) -> None:
+    """Let a kernel read the entries in `shared` through its own folder."""
+    with contextlib.suppress(FileNotFoundError):
+        for entry in os.scandir(shared):
+            os.symlink(entry.path, own / entry.name)
+
+
+def publish(new: Path, shared: Path) -> int:
+    """Move the entries in `new` to `shared`, each at once; return how many were new."""
+    shared.mkdir(mode=0o700, parents=True, exist_ok=True)
+    count = 0
+    for entry in list(os.scandir(new)):
+        target = shared / entry.name
+        if entry.is_file(follow_symlinks=False) and not target.exists():
+            # A temporary name first: the two folders may be on different disks.
+            with tempfile.NamedTemporaryFile(dir=shared, delete=False) as copy:
+                shutil.copyfile(entry.path, copy.name)
+            os.chmod(copy.name, 0o644)
+            os.replace(copy.name, target)
+            count += 1
+    return count

@@ -1,0 +1,363 @@
+"""The guard: first process of a kernel's jail, its parent and its watchman.
+
+What it is: process 1 in the kernel's pid namespace. It prepares the jail, forks the
+kernel, passes on signals, watches the limits that no rlimit can express, and tells the
+client how the kernel ended. What it is not: a place where student code runs.
+
+Guarantees: when the client's end of the connection closes, when a limit is exceeded or
+when the kernel ends, this process ends, and the operating system then kills whatever
+lives in the namespace. At level basic, which has no namespaces, the guard kills all
+descendants itself. Assumes: forked from a fork server with one thread.
+"""
+
+import contextlib
+import io
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import tarfile
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jaxgrader.kernel import cache, jail, wire
+from jaxgrader.kernel.jail import Jail
+
+#: Seconds between two looks at the kernel's processes.
+PERIOD = 0.1
+#: How much of what the kernel's processes write to their stderr is kept, in bytes.
+TAIL = 4096
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass
+class Usage:
+    """What the processes of the jail use together: CPU seconds, bytes."""
+
+    cpu: float = 0.0
+    memory: int = 0
+
+
+class Guard:
+    """Watch one kernel. `run` returns when the kernel is to end; then exit."""
+
+    def __init__(self, connection: socket.socket, kernel: int, stderr: int) -> None:
+        self.connection = connection
+        self.kernel = kernel
+        self.stderr = stderr
+        self.started = time.monotonic()
+        self.tail = b""
+
+    def run(self, limits: Jail) -> None:
+        """Serve the client until the kernel has ended or exceeds one of `limits`."""
+        ended = os.pidfd_open(self.kernel)
+        poll = select.poll()
+        for descriptor in (self.connection.fileno(), ended, self.stderr):
+            poll.register(descriptor, select.POLLIN)
+        while True:
+            for descriptor, _ in poll.poll(PERIOD * 1000):
+                if descriptor == self.stderr and not self.read_stderr():
+                    poll.unregister(self.stderr)
+                elif descriptor == self.connection.fileno() and not self.obey():
+                    return
+            status = self.reap()
+            self.read_stderr()
+            reason = self.exceeded(limits) if status is None else None
+            if status is not None or reason is not None:
+                self.report(status, reason, limits)
+                return
+
+    def obey(self) -> bool:
+        """Do what the client asks for; return False when it is gone."""
+        message = wire.receive(self.connection)
+        if message is None or message.get("op") == "kill":
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            if message.get("op") == "signal":
+                os.killpg(self.kernel, int(message["signal"]))
+        return True
+
+    def reap(self) -> int | None:
+        """Collect ended children; return the kernel's exit status if it has ended.
+
+        A kernel that stopped itself goes on: it would wait for nobody.
+        """
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
+                if pid == 0:
+                    break
+                if os.WIFSTOPPED(status):
+                    os.kill(pid, signal.SIGCONT)
+                elif pid == self.kernel:
+                    return os.waitstatus_to_exitcode(status)
+        return None
+
+    def read_stderr(self) -> bool:
+        """Keep the end of what came; return False at the end of the stream."""
+        try:
+            while text := os.read(self.stderr, 65536):
+                self.tail = (self.tail + text)[-TAIL:]
+        except BlockingIOError:
+            return True
+        return False
+
+    def exceeded(self, limits: Jail) -> str | None:
+        """Return the name of the limit that the jail's processes exceed together."""
+        if limits.wall and time.monotonic() - self.started > limits.wall:
+            return "wall"
+        used = usage(self.processes(), proportional=False)
+        if limits.cpu and used.cpu > limits.cpu:
+            return "cpu"
+        if limits.memory and used.memory > limits.memory:
+            # Pages that processes share were counted for each: look closer.
+            used = usage(self.processes(), proportional=True)
+            return "memory" if used.memory > limits.memory else None
+        return None
+
+    def processes(self) -> list[str]:
+        """Return the pids of all processes in the jail but this one."""
+        me = str(os.getpid())
+        if me == "1":
+            return [pid for pid in os.listdir("/proc") if pid.isdigit() and pid != me]
+        return descendants(me)
+
+    def report(self, status: int | None, reason: str | None, limits: Jail) -> None:
+        """Tell the client how it ended, as a record and as a sentence."""
+        stderr = self.tail.decode(errors="replace")
+        if reason is None and status is not None:
+            reason = why(status, stderr)
+        sentence = SENTENCES[reason or "exit"].format(
+            wall=limits.wall,
+            cpu=limits.cpu,
+            memory=size(limits.memory),
+            status=status,
+            signal=signal_name(status),
+        )
+        wire.send(
+            self.connection,
+            {
+                "event": "ended",
+                "status": -signal.SIGKILL if status is None else status,
+                "reason": reason,
+                "sentence": sentence,
+                "stderr": stderr,
+            },
+        )
+
+
+def why(status: int, stderr: str) -> str:
+    """Name the reason for which a kernel with this exit status has ended."""
+    if status == -signal.SIGXCPU:
+        return "cpu"
+    if status == -signal.SIGXFSZ:
+        return "disk"
+    if "bad_alloc" in stderr or "MemoryError" in stderr:
+        return "memory"
+    return "signal" if status < 0 else "exit"
+
+
+def usage(processes: list[str], *, proportional: bool) -> Usage:
+    """Add up what `processes` use; what they share once where `proportional`."""
+    used = Usage()
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used.cpu = children.ru_utime + children.ru_stime
+    for pid in processes:
+        with contextlib.suppress(OSError):  # it has just ended
+            numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            used.cpu += sum(map(int, numbers[11:15])) / TICKS
+            used.memory += memory_of(pid, proportional=proportional)
+    return used
+
+
+def memory_of(pid: str, *, proportional: bool) -> int:
+    """Return the bytes that a process holds and that no file backs."""
+    wanted = {"RssAnon", "RssShmem"}
+    path = Path(f"/proc/{pid}/status")
+    if proportional:
+        wanted, path = {"Pss_Anon", "Pss_Shmem"}, Path(f"/proc/{pid}/smaps_rollup")
+    total = 0
+    for line in path.read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name in wanted:
+            total += int(value.split()[0]) * 1024
+    return total
+
+
+def descendants(pid: str) -> list[str]:
+    """Return the pids of all descendants of a process."""
+    found: list[str] = []
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            children = Path(f"/proc/{pid}/task/{task}/children").read_text()
+            for child in children.split():
+                found += [child, *descendants(child)]
+    return found
+
+
+def kill_descendants() -> None:
+    """Kill every descendant, and those that these leave behind, until none is left."""
+    while pids := descendants(str(os.getpid())):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+
+def signal_name(status: int | None) -> str:
+    """Return "SIGSEGV (Segmentation fault)" for -11."""
+    if status is None or status >= 0:
+        return ""
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    return f"{name} ({signal.strsignal(-status)})"
+
+
+def size(count: int | None) -> str:
+    """Return a number of bytes as people write it: "2 GiB"."""
+    number, units = float(count or 0), ["bytes", "KiB", "MiB", "GiB", "TiB"]
+    while number >= 1024 and len(units) > 1:
+        number /= 1024
+        units.pop(0)
+    return f"{number:.4g} {units[0]}"
+
+
+def guard_kernel(
+    connection: socket.socket,
+    sockets: Path,
+    seccomp: Any,
+    serve: Callable[[dict[str, Any], Callable[[], None]], None],
+) -> NoReturn:
+    """Read the request, prepare the jail, fork the kernel and watch it; then exit.
+
+    `serve` runs in the kernel's process: it gets the request, and a function to call
+    when the kernel's sockets are bound.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    limits = Jail()
+    try:
+        request, descriptors = wire.receive_request(connection)
+        limits = Jail(**request["jail"])
+        prepare(limits, sockets, descriptors, request)
+        guard = fork_kernel(connection, limits, request, seccomp, serve)
+        guard.run(limits)
+    except Exception:
+        text = traceback.format_exc()
+        message = {"event": "ended", "status": 1, "reason": "internal", "stderr": text}
+        with contextlib.suppress(OSError):
+            wire.send(connection, {**message, "sentence": SENTENCES["internal"]})
+    if limits.level == "basic":
+        kill_descendants()
+    os._exit(0)
+
+
+def prepare(
+    limits: Jail, sockets: Path, descriptors: list[int], request: dict[str, Any]
+) -> None:
+    """Make the private file system, fill it, and give up every privilege."""
+    if limits.level == "strict":
+        jail.mount_private(limits, sockets, own_cache=not request.get("fill"))
+    else:
+        jail.adopt_orphans()
+    if request.get("files"):
+        unpack(descriptors.pop(0), Path(request["scratch"]))
+    if not request.get("fill"):
+        cache.link_entries(Path(request["cache"]), Path(request["own_cache"]))
+    if limits.level == "strict":
+        jail.drop_privileges()
+    jail.hide()
+
+
+def unpack(descriptor: int, folder: Path) -> None:
+    """Unpack the submission's files, a tar archive, below `folder`."""
+    with io.FileIO(descriptor, "rb") as file:
+        file.seek(0)
+        with tarfile.open(fileobj=file, mode="r:") as archive:
+            archive.extractall(folder, filter="data")
+
+
+def fork_kernel(
+    connection: socket.socket,
+    limits: Jail,
+    request: dict[str, Any],
+    seccomp: Any,
+    serve: Callable[[dict[str, Any], Callable[[], None]], None],
+) -> Guard:
+    """Fork the kernel; return its guard once the kernel has bound its sockets."""
+    stderr, kernel_stderr = os.pipe()
+    bound, kernel_bound = os.pipe()
+    if limits.level == "strict":
+        seccomp.load()
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(kernel_stderr, 2)
+        become_kernel(limits, request, seccomp, serve, kernel_bound)
+    os.close(kernel_stderr)
+    os.close(kernel_bound)
+    os.set_blocking(stderr, False)
+    guard = Guard(connection, pid, stderr)
+    if os.read(bound, 1):
+        wire.send(connection, {"event": "started", "pid": pid})
+    os.close(bound)
+    return guard
+
+
+def become_kernel(
+    limits: Jail,
+    request: dict[str, Any],
+    seccomp: Any,
+    serve: Callable[[dict[str, Any], Callable[[], None]], None],
+    bound: int,
+) -> NoReturn:
+    """Turn this fork into the kernel: close, confine, serve."""
+    try:
+        os.setsid()
+        close_all_but({0, 1, 2, bound})
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        jail.set_limits(limits)
+        jail.confine_files(limits)
+        if limits.level != "strict":
+            seccomp.load()
+
+        def tell() -> None:
+            os.write(bound, b"!")
+            os.close(bound)
+
+        serve(request, tell)
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc(file=sys.__stderr__)
+    os._exit(1)
+
+
+def close_all_but(keep: set[int]) -> None:
+    """Close every file descriptor that is not in `keep`."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) not in keep:
+            with contextlib.suppress(OSError):
+                os.close(int(name))
+
+
+#: What a student is told, by reason.
+SENTENCES = {
+    "wall": "The kernel was stopped after {wall:g} s: all cells of a notebook "
+    "together may take no longer.",
+    "cpu": "The kernel was stopped: it used more than {cpu} s of processor time.",
+    "memory": "The kernel was stopped: it used more than {memory} of memory.",
+    "disk": "The kernel was stopped: it wrote a file that is too large.",
+    "signal": "The kernel died of {signal}.",
+    "exit": "The kernel ended itself with exit status {status}.",
+    "internal": "The kernel could not be started. This is not the notebook's fault.",
+}

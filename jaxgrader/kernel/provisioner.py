@@ -1,0 +1,276 @@
+"""A jupyter_client kernel provisioner: any Jupyter client can start such a kernel.
+
+What it is: what the kernelspec "JAX (sandboxed)" names. It asks the fork server for a
+kernel, and stands for it towards the kernel manager: signals, exit status, the sentence
+that says how it ended. What it is not: part of the jail; it runs in the client.
+
+Guarantees: when the client dies, or closes the connection, the kernel ends; when
+`poll` says that it has ended, its processes and files are gone. Assumes that the client
+can reach the runtime folder: ZeroMQ connects to Unix sockets there.
+"""
+
+import asyncio
+import contextlib
+import os
+import select
+import signal
+import socket
+import tarfile
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.connect import KernelConnectionInfo
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
+
+from jaxgrader.errors import GraderError, PlatformError, SandboxError, SubmissionError
+from jaxgrader.kernel import devices, wire
+from jaxgrader.kernel.jail import CACHE, SCRATCH, SOCKETS
+from jaxgrader.kernel.sandbox import SHARED_CACHE, Limits, Sandbox, as_jail
+from jaxgrader.kernel.servers import runtime_folder, server_for
+
+#: Where the leases of this machine's devices are, for all its users.
+LOCKS = Path("/dev/shm/jaxgrader")  # noqa: S108
+#: Seconds between two looks at a kernel that somebody waits for.
+PERIOD = 0.02
+PORTS = {"shell": 1, "iopub": 2, "stdin": 3, "hb": 4, "control": 5}
+
+
+class SandboxProvisioner(LocalProvisioner):
+    """Starts kernels from a fork server, in a sandbox."""
+
+    connection: socket.socket | None = None
+    link: Path | None = None
+    #: The last message about this kernel: how it ended.
+    ended: dict[str, Any] | None = None
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.sandbox = Sandbox(parent=self)
+        self.limits = Limits(parent=self)
+
+    @property
+    def unconfined(self) -> bool:
+        return bool(self.sandbox.level == "none")
+
+    @property
+    def has_process(self) -> bool:
+        return super().has_process if self.unconfined else self.connection is not None
+
+    @property
+    def sentence(self) -> str:
+        """How the kernel ended, for people; empty while it lives."""
+        return self.ended["sentence"] if self.ended else ""
+
+    async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
+        """Get a place in the fork server, and tell the manager where its sockets are.
+
+        Raises:
+            SandboxError, PlatformError: if this machine cannot give what is asked for.
+        """
+        if self.unconfined:
+            return await super().pre_launch(**kwargs)
+        self.ended = None
+        own = self.sandbox.files == "own" and kwargs.get("cwd")
+        self.server = server_for(
+            self.sandbox, os.path.realpath(kwargs["cwd"]) if own else None
+        )
+        self.connection, sockets = await asyncio.to_thread(self.server.connect)
+        manager: Any = self.parent
+        manager.transport, manager.ip = "ipc", str(self.link_to(sockets) / "s")
+        for name, number in PORTS.items():
+            setattr(manager, f"{name}_port", number)
+        manager.write_connection_file()
+        self.connection_info = manager.get_connection_info()
+        return {**kwargs, "cmd": []}
+
+    def link_to(self, sockets: Path) -> Path:
+        """Return a path to the sockets that survives a restart of the kernel."""
+        if self.link is None:
+            self.link = runtime_folder() / f"k-{os.urandom(4).hex()}"
+        self.link.unlink(missing_ok=True)
+        self.link.symlink_to(sockets)
+        return self.link
+
+    async def launch_kernel(
+        self, cmd: list[str], **kwargs: Any
+    ) -> KernelConnectionInfo:
+        """Ask for the kernel; return when its sockets are bound."""
+        if self.unconfined:
+            return await super().launch_kernel(cmd, **kwargs)
+        cwd = kwargs.get("cwd")
+        self.cwd = cwd
+        async with self.lease() as (variables, descriptors):
+            request = self.request(cwd, variables)
+            if cwd and not self.server.view.writable:
+                request["files"] = True
+                descriptors.insert(0, pack(Path(cwd), self.limits.disk))
+            assert self.connection is not None
+            try:
+                wire.send_request(self.connection, request, descriptors)
+            finally:
+                for descriptor in descriptors:
+                    os.close(descriptor)
+            message = await self.next_message()
+        if message["event"] != "started":
+            self.close()
+            raise self.failure(message)
+        self.pid = message["pid"]
+        return self.connection_info
+
+    def request(self, cwd: str | None, variables: dict[str, str]) -> dict[str, Any]:
+        """Return what the guard needs to know to make this kernel."""
+        view = self.server.view
+        jail = as_jail(self.sandbox, self.limits, view)
+        connection = {
+            key: value.decode() if isinstance(value, bytes) else value
+            for key, value in self.connection_info.items()
+        }
+        inside = view.writable or str(SCRATCH)
+        return {
+            "jail": vars(jail),
+            "connection": {**connection, "ip": str(SOCKETS / "s")},
+            "env": {**self.kernel_spec.env, **variables},
+            "cwd": inside,
+            "scratch": str(SCRATCH),
+            "cache": str(SHARED_CACHE),
+            "own_cache": str(CACHE),
+            "fill": view.fill,
+        }
+
+    @contextlib.asynccontextmanager
+    async def lease(self) -> AsyncIterator[tuple[dict[str, str], list[int]]]:
+        """Wait for a device of the platform; yield its variables and its lease."""
+        platform = self.sandbox.platform
+        inventory = devices.Inventory.of(platform)
+        if not inventory.devices:
+            yield {}, []
+            return
+        with await devices.Leases(LOCKS, inventory).wait() as lease:
+            fraction = self.sandbox.memory_fraction
+            variables = devices.environment(platform, lease.device, fraction)
+            yield variables, [os.dup(lease.fd)]
+
+    async def next_message(self) -> dict[str, Any]:
+        """Wait for the fork server's next message about this kernel."""
+        assert self.connection is not None
+        await asyncio.to_thread(select.select, [self.connection], [], [])
+        message = wire.receive(self.connection)
+        return message or {"event": "ended", **LOST}
+
+    def failure(self, message: dict[str, Any]) -> GraderError:
+        """Return the error for a kernel that did not start."""
+        self.ended = message
+        text = "\n".join([message["sentence"], message.get("stderr", "")]).strip()
+        kind = SandboxError if self.sandbox.platform == "cpu" else PlatformError
+        return kind(text)
+
+    async def poll(self) -> int | None:
+        """Return None while the kernel lives, else its exit status."""
+        if self.unconfined:
+            return await super().poll()
+        if self.connection is None:
+            return 0
+        if self.ended is None:
+            self.listen()
+        return None if self.ended is None else int(self.ended["status"])
+
+    def listen(self) -> None:
+        """Take in what the fork server has said; the end is the end of the stream."""
+        assert self.connection is not None
+        last: dict[str, Any] | None = getattr(self, "last", None)
+        while select.select([self.connection], [], [], 0)[0]:
+            message = wire.receive(self.connection)
+            if message is None:
+                self.ended = last or LOST
+                return
+            if message["event"] == "ended":
+                last = self.last = message
+
+    async def wait(self) -> int | None:
+        """Wait until the kernel has ended, with all its processes and files."""
+        if self.unconfined:
+            return await super().wait()
+        while (status := await self.poll()) is None:
+            await asyncio.sleep(PERIOD)
+        self.close()
+        return status
+
+    async def send_signal(self, signum: int) -> None:
+        """Send a signal to the kernel's process group."""
+        if self.unconfined:
+            await super().send_signal(signum)
+        elif signum == signal.SIGKILL:
+            await self.kill()
+        else:
+            self.tell({"op": "signal", "signal": int(signum)})
+
+    async def kill(self, restart: bool = False) -> None:
+        """End the kernel's jail and everything in it."""
+        if self.unconfined:
+            await super().kill(restart)
+        else:
+            self.tell({"op": "kill"})
+
+    async def terminate(self, restart: bool = False) -> None:
+        """End the kernel's jail; student code has no say in it."""
+        if self.unconfined:
+            await super().terminate(restart)
+        else:
+            self.tell({"op": "kill"})
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Say something to the guard; it may have gone."""
+        if self.connection is not None:
+            with contextlib.suppress(OSError):
+                wire.send(self.connection, message)
+
+    async def cleanup(self, restart: bool = False) -> None:
+        """Let go of the kernel, and of its sockets' path unless it starts again."""
+        if self.unconfined:
+            await super().cleanup(restart)
+            return
+        self.close()
+        if self.link is not None and not restart:
+            self.link.unlink(missing_ok=True)
+            self.link = None
+
+    def close(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+
+
+def pack(folder: Path, limit: int) -> int:
+    """Return an open file with the tar archive of `folder`'s files.
+
+    Links are left out: they would lead somewhere else in the jail, or nowhere.
+
+    Raises:
+        SubmissionError: if the files are larger than `limit` bytes together.
+    """
+    total = 0
+
+    def choose(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        nonlocal total
+        total += entry.size
+        if total > limit:
+            raise SubmissionError(TOO_LARGE.format(folder=folder, limit=limit))
+        return entry if entry.isreg() or entry.isdir() else None
+
+    with tempfile.TemporaryFile() as file:
+        with tarfile.open(fileobj=file, mode="w") as archive:
+            archive.add(folder, arcname=".", filter=choose)
+        return os.dup(file.fileno())
+
+
+LOST: dict[str, Any] = {
+    "status": -signal.SIGKILL,
+    "reason": "lost",
+    "sentence": "The kernel was stopped from outside.",
+}
+TOO_LARGE = (
+    "{folder}: the files are larger than the {limit} bytes that a kernel may have. "
+    "Remove what is not needed, or raise c.Limits.disk."
+)

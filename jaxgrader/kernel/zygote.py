@@ -1,0 +1,267 @@
+"""The fork server: JAX and Flax imported once, one fork per kernel.
+
+What it is: a process with one thread, started by `provisioner.py` inside bubblewrap,
+that imports the preload list, warms JAX's tracing and then forks a guard for each
+connection. What it is not: a place for student code, gradebooks, tests or nbgrader:
+whatever is loaded here can be read in every fork.
+
+Guarantees: before each fork there is one thread and no XLA backend; else it refuses,
+with the name of the module that broke it. It ends when it has been idle for a while,
+or when its folder has been removed. Assumes Linux; runs as
+``python -m jaxgrader.kernel.zygote N``, with its settings as JSON on file descriptor N.
+"""
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from jaxgrader.kernel import app, guard, jail, wire
+
+#: Seconds between two looks at whether anybody still needs this server.
+PERIOD = 1.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a fork server is set up. It travels from the client as JSON."""
+
+    level: str
+    preload: list[str]
+    #: Seconds without a kernel after which the server ends.
+    idle: float
+    #: The folder in which each kernel gets one for its sockets, as seen from here.
+    sockets: str
+    #: The listening socket.
+    listener: int
+    #: As root: the first and the number of user ids that kernels may run as.
+    user_ids: tuple[int, int] | None = None
+
+
+@dataclass
+class Kernel:
+    """A kernel as its fork server sees it."""
+
+    connection: socket.socket
+    sockets: Path
+    user_id: int
+
+
+@dataclass
+class Server:
+    """Fork a guard for each connection; clean up when it has ended."""
+
+    settings: Settings
+    listener: socket.socket
+    seccomp: Any
+    refusal: str | None
+    kernels: dict[int, Kernel] = field(default_factory=dict)
+    used: float = field(default_factory=time.monotonic)
+
+    def serve(self) -> None:
+        """Serve until nobody has needed this server for a while."""
+        wake, woken = os.pipe()
+        os.set_blocking(wake, False)
+        os.set_blocking(woken, False)
+        signal.set_wakeup_fd(woken)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        poll = select.poll()
+        poll.register(wake, select.POLLIN)
+        poll.register(self.listener, select.POLLIN)
+        while self.is_needed():
+            ready = dict(poll.poll(PERIOD * 1000))
+            if wake in ready:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(wake, 4096)
+            self.reap()
+            if self.listener.fileno() in ready:
+                connection, _ = self.listener.accept()
+                self.start(connection)
+
+    def is_needed(self) -> bool:
+        """Whether there are kernels, or were a short while ago, and a folder."""
+        if self.kernels:
+            self.used = time.monotonic()
+        idle = time.monotonic() - self.used
+        return idle < self.settings.idle and os.stat(self.settings.sockets).st_nlink > 0
+
+    def start(self, connection: socket.socket) -> None:
+        """Fork the guard of a new kernel, or tell the client why not."""
+        self.used = time.monotonic()
+        reason = self.refusal or unsafe_to_fork()
+        if reason:
+            refuse(connection, reason)
+            return
+        sockets, user_id = self.make_folder()
+        try:
+            wire.send(connection, {"event": "accepted", "sockets": sockets.name})
+            pid = self.fork(connection, sockets, user_id)
+        except OSError as error:
+            shutil.rmtree(sockets)
+            refuse(connection, f"cannot make a jail: {error}")
+            return
+        self.kernels[pid] = Kernel(connection, sockets, user_id)
+
+    def make_folder(self) -> tuple[Path, int]:
+        """Make the folder of a kernel's sockets; return it and the kernel's user id."""
+        user_id = os.geteuid()
+        if self.settings.user_ids:
+            first, count = self.settings.user_ids
+            taken = {kernel.user_id for kernel in self.kernels.values()}
+            user_id = next(n for n in range(first, first + count) if n not in taken)
+        sockets = Path(self.settings.sockets, os.urandom(4).hex())
+        sockets.mkdir(mode=0o700)
+        os.chown(sockets, user_id, user_id if self.settings.user_ids else -1)
+        return sockets, user_id
+
+    def fork(self, connection: socket.socket, sockets: Path, user_id: int) -> int:
+        """Fork the guard into its namespaces; return its pid.
+
+        Two forks: the first process leaves the namespaces and waits until its user
+        ids are mapped, the second is the first of the new pid namespace.
+        """
+        ours, theirs = socket.socketpair()
+        helper = os.fork()
+        if helper == 0:
+            self.become_guard(connection, sockets, user_id, theirs)
+        theirs.close()
+        with ours:
+            message = wire.receive(ours)
+            if message and "unshared" in message:
+                map_user(helper, user_id)
+                wire.send(ours, {})
+                message = wire.receive(ours)
+            os.waitpid(helper, 0)
+        if not message or "pid" not in message:
+            raise OSError((message or {}).get("error", "the helper process died"))
+        return int(message["pid"])
+
+    def become_guard(
+        self,
+        connection: socket.socket,
+        sockets: Path,
+        user_id: int,
+        parent: socket.socket,
+    ) -> None:
+        """Run in the fork: change namespaces, fork the guard, go. Never returns."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        try:
+            if self.settings.level == "strict":
+                jail.enter_namespaces()
+                wire.send(parent, {"unshared": True})
+                wire.receive(parent)
+                user_id = jail.USER_ID
+            if self.settings.level == "strict" or self.settings.user_ids:
+                os.setgroups([]) if self.settings.user_ids else None
+                os.setresgid(user_id, user_id, user_id)
+                os.setresuid(user_id, user_id, user_id)
+            pid = os.fork()
+            if pid == 0:
+                parent.close()
+                self.listener.close()
+                guard.guard_kernel(connection, sockets, self.seccomp, app.serve)
+            wire.send(parent, {"pid": pid})
+        except BaseException as error:
+            wire.send(parent, {"error": str(error)})
+        finally:
+            os._exit(0)
+
+    def reap(self) -> None:
+        """Remove what ended kernels left; only then do their clients hear the end."""
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, _ = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    break
+                if kernel := self.kernels.pop(pid, None):
+                    if self.settings.user_ids:
+                        os.chown(kernel.sockets, os.geteuid(), os.getegid())
+                    shutil.rmtree(kernel.sockets, ignore_errors=True)
+                    kernel.connection.close()
+
+
+def map_user(pid: int, user_id: int) -> None:
+    """Map the kernel's user to `user_id` of this namespace, and nobody else."""
+    if os.geteuid() != 0:
+        Path(f"/proc/{pid}/setgroups").write_text("deny")
+    group = user_id if user_id != os.geteuid() else os.getegid()
+    Path(f"/proc/{pid}/uid_map").write_text(f"{jail.USER_ID} {user_id} 1")
+    Path(f"/proc/{pid}/gid_map").write_text(f"{jail.USER_ID} {group} 1")
+
+
+def refuse(connection: socket.socket, reason: str) -> None:
+    """Tell the client why it gets no kernel."""
+    with connection, contextlib.suppress(OSError):
+        wire.send(connection, {"event": "refused", "sentence": reason})
+
+
+def unsafe_to_fork() -> str | None:
+    """Return why a fork of this process would not work; None where it is safe."""
+    threads = len(os.listdir("/proc/self/task"))
+    if threads != 1:
+        return f"the fork server has {threads} threads, and must have one to fork"
+    bridge: ModuleType | None = sys.modules.get("jax._src.xla_bridge")
+    if bridge is not None and bridge.backends_are_initialized():
+        return "an XLA backend runs in the fork server; its forks would hang"
+    return None
+
+
+def preload(modules: list[str]) -> str | None:
+    """Import what every kernel will need; return what makes a fork impossible.
+
+    A module that is not installed is skipped: the list names what *may* be there.
+    """
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            print(f"{name} is not preloaded: {error}", file=sys.stderr, flush=True)
+        except Exception as error:
+            return f"preloading {name} failed: {type(error).__name__}: {error}"
+        if reason := unsafe_to_fork():
+            return f"preloading {name} is not possible: {reason}. {HOW_TO_PRELOAD}"
+    if "jax" in sys.modules:
+        app.warm_tracing()
+        if reason := unsafe_to_fork():
+            return f"warming JAX's tracing is not possible: {reason}"
+    return None
+
+
+def main() -> None:
+    """Read the settings, preload, serve."""
+    with open(int(sys.argv[1])) as file:
+        settings = Settings(**json.load(file))
+    if settings.level == "strict" and os.geteuid() == 0:
+        # The kernels' own /proc needs one here that nothing covers, else the
+        # operating system refuses to mount it. Afterwards no mount is needed.
+        jail.mount_proc(jail.RUN / "proc")
+        jail.keep_only(
+            jail.CAP_CHOWN, jail.CAP_SETGID, jail.CAP_SETUID, jail.CAP_SETFCAP
+        )
+    jail.adopt_orphans()
+    refusal = preload(settings.preload)
+    gc.collect()
+    gc.freeze()
+    listener = socket.socket(fileno=settings.listener)
+    server = Server(settings, listener, jail.build_filter(), refusal)
+    server.serve()
+
+
+HOW_TO_PRELOAD = (
+    "Take it out of c.Sandbox.preload, or name only the part of it that starts nothing."
+)
+
+if __name__ == "__main__":
+    main()
