@@ -1,8 +1,7 @@
 """The settings of this course, for its instructors: the one page to edit.
 
-nbgrader reads it for every command that starts in this folder, and so does JupyterLab
-(the formgrader, the Assignment List, the Validate button). All other settings are
-nbgrader's own: `nbgrader <command> --help-all` lists them.
+nbgrader reads it for every command that starts in this folder, and so does JupyterLab.
+All other settings are nbgrader's own: `nbgrader <command> --help-all` lists them.
 """
 
 import os
@@ -20,9 +19,8 @@ c.CourseDirectory.course_id = "jax"
 c.CourseDirectory.root = str(course)
 
 # The gradebook: a file here, or any database URL that SQLAlchemy knows.
-c.CourseDirectory.db_url = os.environ.get(
-    "JAXGRADER_DB_URL", f"sqlite:///{course}/gradebook.db"
-)
+gradebook = f"sqlite:///{course}/gradebook.db"
+c.CourseDirectory.db_url = os.environ.get("JAXGRADER_DB_URL", gradebook)
 
 # The exchange: the folder through which assignments and submissions travel. With
 # students on the same machine or network disk, name one that all of them can write to.
@@ -31,29 +29,36 @@ exchange.mkdir(parents=True, exist_ok=True)
 c.Exchange.root = str(exchange)
 c.ExchangeFactory.collect = "jaxgrader.exchange.ExchangeCollect"
 
-# ---- Limits ---------------------------------------------------------------------
+# ---- Kernels: warm, jailed, one for each submission -------------------------------
 
-# Seconds: for one cell, and for all cells of a notebook together.
-c.Execute.timeout = 30
-c.Execute.submission_timeout = 180
+c.Execute.kernel_name = "jax-sandboxed"
 
-# Characters that a cell may print.
-c.Execute.max_output = 500_000
+# Less than "strict" only where a machine cannot give it: `jaxgrader doctor` tells.
+c.Sandbox.level = "strict"
 
-# Where the kernels run JAX: "cpu", "gpu" or "tpu". A platform that is not there is an
-# error, never a silent CPU.
-c.Execute.platform = "cpu"
+# Where they run JAX: "cpu", "gpu" or "tpu". A platform that is not there is an error.
+c.Sandbox.platform = "cpu"
+
+# Seconds: for one cell, for all cells of a notebook, of processor time.
+c.Limits.cell = 30
+c.Limits.wall = 180
+c.Limits.cpu = 300
+
+# Bytes: of memory, of files, of output per cell.
+c.Limits.memory = 4 << 30
+c.Limits.disk = 512 << 20
+c.Limits.output = 500_000
 
 # ---- What happens to a source notebook when it is released -----------------------
 
-# nbgrader's own steps, with a check of the source in front.
-c.GenerateAssignment.preprocessors = ["jaxgrader.preprocessors.CheckSource"] + [
-    f"nbgrader.preprocessors.{step}"
-    for step in (
-        "IncludeHeaderFooter InstantiateTests LockCells ClearSolutions ClearOutput "
-        "CheckCellMetadata ComputeChecksums SaveCells ClearHiddenTests ClearMarkScheme "
-        "ComputeChecksums CheckCellMetadata"
-    ).split()
+# nbgrader's own steps, and two in front: what is wrong with it, and what it compiles.
+steps = """IncludeHeaderFooter InstantiateTests LockCells ClearSolutions ClearOutput
+    CheckCellMetadata ComputeChecksums SaveCells ClearHiddenTests ClearMarkScheme
+    ComputeChecksums CheckCellMetadata"""
+c.GenerateAssignment.preprocessors = [
+    "jaxgrader.preprocessors.CheckSource",
+    "jaxgrader.preprocessors.WarmCache",  # runs the solution: kernels reuse its programs
+    *[f"nbgrader.preprocessors.{step}" for step in steps.split()],
 ]
 
 # ---- What happens to a submission when it is graded -------------------------------

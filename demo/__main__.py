@@ -26,7 +26,7 @@ from jaxgrader.converters import plug_in
 CLONE = Path(__file__).parent.parent
 
 #: Shorter than the course's own limits, so that the endless loop does not bore you.
-LIMITS = ("--Execute.timeout=15", "--Execute.submission_timeout=60")
+LIMITS = ("--Limits.cell=15", "--Limits.wall=60")
 
 #: A student's whole configuration: the course's name and where its exchange is.
 STUDENT_CONFIG = """\

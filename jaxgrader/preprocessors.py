@@ -1,30 +1,32 @@
 """The steps that `nbgrader_config.py` puts in the place of nbgrader's own."""
 
-import functools
+import copy
 import logging
 import math
 import os
-import subprocess
-import sys
 import time
 from typing import Any
 
 import nbgrader.preprocessors as stock
+import zmq
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat.corpus.words import generate_corpus_id
 from nbformat.notebooknode import NotebookNode, from_dict
 from nbgrader import utils
 from nbgrader.api import Gradebook
-from traitlets import Enum, Integer, List
+from traitlets import Integer, List, default
 
-from jaxgrader.errors import CourseError, PlatformError
-from jaxgrader.verdicts import add_error, limit_output, settle
+from jaxgrader.errors import CourseError, GraderError
+from jaxgrader.kernel import cache, devices
+from jaxgrader.kernel.sandbox import Limits, Sandbox
+from jaxgrader.kernel.servers import shared_cache
+from jaxgrader.verdicts import add_error, add_note, has_error, limit_output, settle
 
 Resources = dict[str, Any]
 Step = tuple[NotebookNode, Resources]
 
-#: nbgrader's `platform` words, and what JAX calls them in ``JAX_PLATFORMS``.
-JAX_PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "cuda": "cuda", "tpu": "tpu"}
+#: The name of the kernelspec that `jaxgrader install` registers.
+KERNEL = "jax-sandboxed"
 
 #: The cell metadata that a submission may bring along. Tags may not: nbclient does not
 #: run a cell tagged ``skip-execution``, for one. Nor may nbgrader's: see RestoreCells.
@@ -155,23 +157,8 @@ class Execute(stock.Execute):
     that follow did not earn anything, and say why.
     """
 
-    submission_timeout = Integer(
-        180,
-        min=1,
-        help="Seconds that all cells of a notebook may take together.",
-    ).tag(config=True)
-
-    platform = Enum(
-        sorted(JAX_PLATFORMS),
-        default_value="cpu",
-        help="Where JAX runs: cpu, gpu (or cuda), tpu. There is no silent fallback.",
-    ).tag(config=True)
-
-    max_output = Integer(
-        500_000,
-        min=1,
-        help="Characters that a cell may print; as many for its values and plots. "
-        "What is longer is dropped as it arrives, with a note.",
+    timeout = Integer(
+        allow_none=True, help="Seconds that a cell may take; else c.Limits.cell."
     ).tag(config=True)
 
     # nbclient's 4 s are too few for honest output on a busy machine.
@@ -180,15 +167,22 @@ class Execute(stock.Execute):
     # ipykernel warns of its TCP ports at every start, in students' faces.
     extra_arguments = List(["--log-level=ERROR"]).tag(config=True)
 
+    @default("timeout")
+    def _default_timeout(self) -> int | None:
+        return Limits(parent=self).cell
+
     def preprocess(
         self, nb: NotebookNode, resources: Resources, km: Any = None
     ) -> Step:
-        """Execute `nb` in place; raise `PlatformError` where JAX lacks the platform."""
-        if self.platform != "cpu":
-            require_platform(JAX_PLATFORMS[self.platform])
+        """Execute `nb` in place.
+
+        Raises:
+            SandboxError, PlatformError: if this machine cannot give such a kernel.
+        """
+        self.sandbox, self.limits = Sandbox(parent=self), Limits(parent=self)
         self._completed: set[int] = set()
         self._stopped = ""
-        self._deadline = time.monotonic() + self.submission_timeout
+        self._deadline = time.monotonic() + (self.limits.wall or math.inf)
         self._output: dict[tuple[int, str], int] = {}
         nb, resources = super().preprocess(nb, resources, km)
         resources[AUTHOR_FAULTS] = {
@@ -197,7 +191,23 @@ class Execute(stock.Execute):
             if is_test(cell)
             and settle(cell, None if index in self._completed else self._stopped)
         }
+        self.mark_unconfined(nb)
         return nb, resources
+
+    def mark_unconfined(self, nb: NotebookNode) -> None:
+        """Where the whole sandbox was not asked for, say so in every result."""
+        if self.kernel_name == KERNEL and self.sandbox.level != "strict":
+            for cell in filter(is_test, nb.cells):
+                add_note(cell, WEAKER.format(level=self.sandbox.level))
+
+    def create_kernel_manager(self) -> Any:
+        """Called by nbclient: make the manager, whose sockets take no flood."""
+        # Grading never lets a kernel write to the course's folders.
+        self.config.Sandbox.files = "copy"
+        manager = super().create_kernel_manager()
+        manager.context.setsockopt(zmq.MAXMSGSIZE, 8 * self.limits.output + (1 << 20))
+        manager.context.setsockopt(zmq.RCVHWM, 100)
+        return manager
 
     def process_message(
         self, msg: dict[str, Any], cell: NotebookNode, cell_index: int
@@ -205,7 +215,7 @@ class Execute(stock.Execute):
         """Called by nbclient with each message that belongs to a running cell."""
         kind, content = msg["msg_type"], msg["content"]
         if kind in ("stream", "error", "display_data", "execute_result"):
-            room = self._output.get((cell_index, kind), self.max_output)
+            room = self._output.get((cell_index, kind), self.limits.output)
             if room < 0:
                 return None
             self._output[cell_index, kind] = limit_output(kind, content, room)
@@ -213,31 +223,32 @@ class Execute(stock.Execute):
         return output
 
     def start_new_kernel(self, **kwargs: Any) -> None:
-        # Float32 products at full precision: a test means the same on every platform.
-        env = {
-            **os.environ,
-            "JAX_PLATFORMS": JAX_PLATFORMS[self.platform],
-            "JAX_DEFAULT_MATMUL_PRECISION": "highest",
-        }
-        super().start_new_kernel(env=env, **kwargs)
+        # A stock kernel, as Validate uses it, gets the platform's variables, too.
+        platform = self.sandbox.platform
+        device = (*devices.Inventory.of(platform).devices, None)[0]
+        fraction = self.sandbox.memory_fraction
+        variables = devices.environment(platform, device, fraction)
+        super().start_new_kernel(env={**os.environ, **variables}, **kwargs)
 
-    def timeout_func(self, cell: NotebookNode) -> int:
-        """Called by nbclient before each cell: its limit in seconds."""
-        left = max(1, math.ceil(self._deadline - time.monotonic()))
-        return min(self.timeout, left) if self.timeout else left
+    def timeout_func(self, cell: NotebookNode) -> int | None:
+        """Called by nbclient before each cell: its limit in seconds, None for none."""
+        left = max(1.0, self._deadline - time.monotonic())
+        seconds = min(self.timeout or math.inf, left)
+        return None if seconds == math.inf else math.ceil(seconds)
 
     def preprocess_cell(
         self, cell: NotebookNode, resources: Resources, index: int
     ) -> Step:
         if not self._stopped and time.monotonic() > self._deadline:
-            self._stopped = SUBMISSION_TIMEOUT.format(seconds=self.submission_timeout)
+            self._stopped = SUBMISSION_TIMEOUT.format(seconds=self.limits.wall)
         if self._stopped:
             return cell, resources
         try:
             step: Step = super().preprocess_cell(cell, resources, index)
             return step
         except DeadKernelError:
-            self.stop(cell, "DeadKernelError", DEAD_KERNEL)
+            ended = getattr(self.km.provisioner, "sentence", "")
+            self.stop(cell, "DeadKernelError", ended or DEAD_KERNEL)
         except CellTimeoutError:
             self.stop(cell, "CellTimeoutError", UNINTERRUPTIBLE)
         return cell, resources
@@ -260,6 +271,41 @@ class Execute(stock.Execute):
             super().on_cell_executed(**kwargs)
 
 
+class WarmCache(stock.NbGraderPreprocessor):
+    """Keep what JAX compiles while the instructor's solution runs.
+
+    A step of generate_assignment, before the solution is cut out. The kernels of all
+    submissions read it, so that nobody pays for the same program twice.
+    """
+
+    def preprocess(self, nb: NotebookNode, resources: Resources) -> Step:
+        """Fill the compilation cache; without a sandbox, say so and go on."""
+        try:
+            self.run(nb, resources)
+        except GraderError as error:
+            self.log.warning(NOT_WARM.format(why=error))
+        return nb, resources
+
+    def run(self, nb: NotebookNode, resources: Resources) -> int:
+        """Run a copy of `nb`; return how many compiled programs were new.
+
+        Raises:
+            SandboxError, PlatformError: if this machine cannot give such a kernel.
+        """
+        nb = copy.deepcopy(nb)
+        shared = shared_cache(Sandbox(parent=self).platform)
+        before = len(os.listdir(shared))
+        with cache.filling(shared) as new:
+            execute = Execute(parent=self, kernel_name=KERNEL)
+            execute.config.SandboxProvisioner.fill = str(new)
+            execute.preprocess(nb, {"metadata": resources.get("metadata", {})})
+        for cell in filter(is_test, nb.cells):
+            if has_error(cell):
+                place = {**resources["nbgrader"], "grade_id": grade_id_of(cell)}
+                self.log.warning(OWN_TEST_FAILS.format(**place))
+        return len(os.listdir(shared)) - before
+
+
 class SaveAutoGrades(stock.SaveAutoGrades):
     """Save the verdicts; a test cell that the author must mend waits for a human."""
 
@@ -274,21 +320,6 @@ class SaveAutoGrades(stock.SaveAutoGrades):
             grade.needs_manual_grade = True
             self.gradebook.db.commit()
             warn(self.log, NEEDS_MANUAL, resources, grade_id_of(cell))
-
-
-@functools.cache
-def require_platform(name: str) -> None:
-    """Raise `PlatformError` unless JAX finds devices of this ``JAX_PLATFORMS`` name."""
-    probe = subprocess.run(
-        [sys.executable, "-c", "import jax; jax.devices()"],
-        env={**os.environ, "JAX_PLATFORMS": name},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if probe.returncode != 0:
-        why = (probe.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise PlatformError(NO_PLATFORM.format(name=name, why=why))
 
 
 def is_test(cell: NotebookNode) -> bool:
@@ -326,6 +357,11 @@ def warn(
 #: Key of the resources: grade_ids whose test gave a number that is no score.
 AUTHOR_FAULTS = "jaxgrader_author_faults"
 
+NOT_WARM = "The compilation cache was not filled, so grading will be slower: {why}"
+OWN_TEST_FAILS = (
+    "source/{assignment}/{notebook}.ipynb: its own solution fails the test "
+    "{grade_id!r}. Mend one of them, then generate the assignment again."
+)
 DUPLICATE_GRADE_ID = (
     "{path}: a grade_id must be unique, but there is {ids}. Give each cell its own id "
     "(in JupyterLab: the Create Assignment panel), then run "
@@ -359,10 +395,6 @@ UNINTERRUPTIBLE = (
     "Stopped: the cell took too long, and did not come to rest when interrupted."
 )
 DEAD_KERNEL = "The kernel died while this cell ran: a crash, or too much memory."
-SUBMISSION_TIMEOUT = "The notebook used up its {seconds} s."
+SUBMISSION_TIMEOUT = "The notebook used up its {seconds:g} s."
+WEAKER = "[This ran with sandbox level {level!r}, not 'strict'.]"
 AFTER_STOP = "An earlier cell ended the run. {why}"
-NO_PLATFORM = (
-    "JAX finds no {name!r} device here: {why}. Nothing was graded. Install JAX for it "
-    "(`pip install 'jax[cuda13]'` or `'jax[tpu]'`), or set "
-    '`c.Execute.platform = "cpu"` in nbgrader_config.py.'
-)

@@ -108,6 +108,11 @@ def add_error(cell: NotebookNode, ename: str, sentence: str) -> None:
     )
 
 
+def add_note(cell: NotebookNode, sentence: str) -> None:
+    """Append a line of text that changes no verdict."""
+    cell.outputs.append(new_output("stream", name="stdout", text=sentence + "\n"))
+
+
 def limit_output(kind: str, content: dict[str, Any], room: int) -> int:
     """Cut a message's content to `room` characters; return the room that is left.
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +16,12 @@ from demo.commands import Finished, command, run
 
 CLONE = Path(__file__).parent.parent
 
-#: A bare environment: no activated .venv, nobody's Jupyter settings.
+#: A bare environment: no activated .venv, nobody's Jupyter settings, fork servers and
+#: a compilation cache of the tests' own, which end with them.
+_ours = tempfile.TemporaryDirectory(prefix="jg-")
 BARE = {
+    "JAXGRADER_RUNTIME_DIR": _ours.name,
+    "JAXGRADER_CACHE_DIR": f"{_ours.name}/cache",
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "LANG": "C.UTF-8",
     **{name: os.environ[name] for name in ("TMPDIR",) if name in os.environ},

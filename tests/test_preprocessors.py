@@ -9,14 +9,7 @@ import pytest
 from nbformat.notebooknode import NotebookNode
 
 from demo.commands import Finished
-from jaxgrader.errors import PlatformError
-from jaxgrader.preprocessors import require_platform
 from tests.conftest import DOUBLE, Course, nbgrader_cell, notebook_of
-
-
-def test_platform_that_is_not_there() -> None:
-    with pytest.raises(PlatformError, match="JAX finds no 'nosuch' device here"):
-        require_platform("nosuch")
 
 
 RIGHT = "def double(x):\n    return 2 * x"
@@ -194,7 +187,7 @@ def test_points(graded: tuple[Course, Finished], student: str) -> None:
 @pytest.mark.parametrize(
     ("student", "sentences"),
     [
-        ("crashes", ["The kernel died", "An earlier cell ended the run"]),
+        ("crashes", ["The kernel ended itself with exit status", "An earlier cell ended the run"]),
         ("endless", ["the cell took longer than it may"] * 2),
         # The interrupt works; what was printed may take longer to arrive.
         ("spams", ["Stopped: the cell took", ""]),
@@ -306,7 +299,7 @@ def test_the_notebook_has_a_limit_of_its_own(new_course: Callable[[], Course]) -
     nb = json.loads(notebook.read_text())
     nb["cells"][1]["source"] = f"{RIGHT}\nwhile True: pass"
     notebook.write_text(json.dumps(nb))
-    course.nbgrader("autograde ps --Execute.submission_timeout=1")
+    course.nbgrader("autograde ps --Limits.wall=1")
     assert set(course.scores("slow", "ps").values()) == {0}
     text = (course.root / "autograded" / "slow" / "ps" / "p.ipynb").read_text()
     assert "The notebook used up its 1 s." in text

@@ -25,7 +25,7 @@ class LocalPub(IOPubThread):
 
     def _setup_pipe_in(self) -> None:
         self._pipe_uuid = os.urandom(16)
-        self._pipe_path = f"ipc:///tmp/.iopub-{os.getpid()}"
+        self._pipe_path = f"ipc://{os.environ['TMPDIR']}/.iopub-{os.getpid()}"
         pipe = self.socket.context.socket(zmq.PULL)
         pipe.linger = 0
         pipe.bind(self._pipe_path)
@@ -44,8 +44,9 @@ class KernelApp(IPKernelApp):
     """ipykernel's application, told by the fork server what to listen on."""
 
     def init_iopub(self, context: Any) -> None:
-        kernelapp.IOPubThread = LocalPub  # it has no setting for this class
-        super().init_iopub(context)
+        # ipykernel has no setting for this class.
+        kernelapp.IOPubThread = LocalPub  # type: ignore[attr-defined]
+        super().init_iopub(context)  # type: ignore[no-untyped-call]
 
     # There is no connection file: the fork server brings the connection.
     def init_connection_file(self) -> None: ...
@@ -116,21 +117,26 @@ class LimitedSession(Session):
             content.update(data={"text/plain": note}, metadata={})
 
 
+#: The signs of life that the guard reads.
+BOUND, CELL_STARTS, CELL_ENDS = b"!", b"(", b")"
 RICH = {"display_data", "update_display_data", "execute_result", "error"}
 CUT = "\n[output beyond {limit} bytes was dropped]\n"
 
 
-def serve(request: dict[str, Any], tell: Callable[[], None]) -> None:
-    """Become the kernel that `request` describes; `tell` when its sockets are bound."""
+def serve(request: dict[str, Any], tell: Callable[[bytes], object]) -> None:
+    """Become the kernel that `request` describes; `tell` what it is doing."""
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
     sys.argv = ["ipykernel"]
     sys.path[0] = ""
     forget_shared_state()
+    set_cache(os.environ["JAX_COMPILATION_CACHE_DIR"])
     start_backend(os.environ.get("JAX_PLATFORMS", "cpu"))
     app = make_app(request)
     app.initialize([])
-    tell()
+    app.kernel.shell.events.register("pre_execute", lambda: tell(CELL_STARTS))
+    app.kernel.shell.events.register("post_execute", lambda: tell(CELL_ENDS))
+    tell(BOUND)
     app.start()
 
 
@@ -140,6 +146,14 @@ def forget_shared_state() -> None:
         import numpy
 
         numpy.random.seed()
+
+
+def set_cache(folder: str) -> None:
+    """Tell JAX, which was imported long ago, where its compilation cache is."""
+    if "jax" in sys.modules:
+        import jax
+
+        jax.config.update("jax_compilation_cache_dir", folder)
 
 
 def start_backend(platforms: str) -> None:
@@ -187,7 +201,8 @@ def warm_tracing() -> None:
         total, _ = jax.lax.scan(lambda c, v: (c + jnp.tanh(v), v), x[0], x)
         total = jax.lax.fori_loop(0, 2, lambda _, c: c * 2, total)
         sums: jax.Array = jax.vmap(jnp.sum)(x)
-        return sums + total.mean() + (x @ x.T).sum(axis=0)
+        sums = sums + total.mean() + (x @ x.T).sum(axis=0)
+        return sums
 
     def draw(seed: jax.Array) -> jax.Array:
         key = jax.random.key(seed)

@@ -17,6 +17,9 @@ import os
 import platform
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 #: JAX stores only what took long to compile and is large; small kernels need it all.
@@ -29,15 +32,19 @@ ENVIRONMENT = {
 
 
 def folder(root: Path, jax_platforms: str) -> Path:
-    """Return the cache's folder below `root` for this machine's jaxlib and processor.
+    """Make and return the cache's folder for this machine's jaxlib and processor.
 
     Compiled programs use what the processor offers, so a home directory that several
-    machines share holds one cache for each kind.
+    machines share holds one cache for each kind. Only this user can enter `root`; in
+    the jail, kernels of another user id read the folder itself.
     """
     versions = [importlib.metadata.version(name) for name in ("jax", "jaxlib")]
     facts = [*versions, jax_platforms, platform.machine(), processor()]
     digest = hashlib.sha256("\0".join(facts).encode()).hexdigest()[:12]
-    return root / f"jaxlib-{versions[1]}-{digest}"
+    shared = root / f"jaxlib-{versions[1]}-{digest}"
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    shared.mkdir(mode=0o755, exist_ok=True)
+    return shared
 
 
 def processor() -> str:
@@ -60,7 +67,6 @@ def link_entries(shared: Path, own: Path) -> None:
 
 def publish(new: Path, shared: Path) -> int:
     """Move the entries in `new` to `shared`, each at once; return how many were new."""
-    shared.mkdir(mode=0o700, parents=True, exist_ok=True)
     count = 0
     for entry in list(os.scandir(new)):
         target = shared / entry.name
@@ -72,3 +78,20 @@ def publish(new: Path, shared: Path) -> int:
             os.replace(copy.name, target)
             count += 1
     return count
+
+
+@contextmanager
+def filling(shared: Path) -> Iterator[Path]:
+    """Yield an empty folder for new entries; publish them when the block is done.
+
+    One at a time: the folder's path is the same each time, so that one fork server
+    serves all who fill this cache.
+    """
+    new = shared.with_name(f"{shared.name}.new")
+    with shared.with_name(f"{shared.name}.lock").open("w") as lock:
+        flock(lock, LOCK_EX)
+        new.mkdir(mode=0o700, exist_ok=True)
+        for left_over in list(new.iterdir()):
+            left_over.unlink()
+        yield new
+        publish(new, shared)

@@ -26,14 +26,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jaxgrader.kernel import cache, jail, wire
+from jaxgrader.kernel import app, cache, jail, wire
 from jaxgrader.kernel.jail import Jail
 
 #: Seconds between two looks at the kernel's processes.
 PERIOD = 0.1
 #: How much of what the kernel's processes write to their stderr is kept, in bytes.
 TAIL = 4096
+#: Seconds that a client has to stop a cell or a notebook in its own, kinder way.
+GRACE = 5.0
 TICKS = os.sysconf("SC_CLK_TCK")
+
+
+Serve = Callable[[dict[str, Any], Callable[[bytes], object]], None]
 
 
 @dataclass
@@ -47,23 +52,30 @@ class Usage:
 class Guard:
     """Watch one kernel. `run` returns when the kernel is to end; then exit."""
 
-    def __init__(self, connection: socket.socket, kernel: int, stderr: int) -> None:
+    def __init__(
+        self, connection: socket.socket, kernel: int, stderr: int, busy: int
+    ) -> None:
         self.connection = connection
         self.kernel = kernel
         self.stderr = stderr
+        self.busy = busy
         self.started = time.monotonic()
+        self.cell_started: float | None = None
+        self.interrupted = False
         self.tail = b""
 
     def run(self, limits: Jail) -> None:
         """Serve the client until the kernel has ended or exceeds one of `limits`."""
         ended = os.pidfd_open(self.kernel)
         poll = select.poll()
-        for descriptor in (self.connection.fileno(), ended, self.stderr):
+        for descriptor in (self.connection.fileno(), ended, self.stderr, self.busy):
             poll.register(descriptor, select.POLLIN)
         while True:
             for descriptor, _ in poll.poll(PERIOD * 1000):
                 if descriptor == self.stderr and not self.read_stderr():
                     poll.unregister(self.stderr)
+                elif descriptor == self.busy and not self.read_busy():
+                    poll.unregister(self.busy)
                 elif descriptor == self.connection.fileno() and not self.obey():
                     return
             status = self.reap()
@@ -108,10 +120,27 @@ class Guard:
             return True
         return False
 
+    def read_busy(self) -> bool:
+        """Note when a cell starts and ends; return False at the end of the stream."""
+        signs = os.read(self.busy, 65536)
+        if signs:
+            running = signs.endswith(app.CELL_STARTS)
+            self.cell_started = time.monotonic() if running else None
+            self.interrupted = False
+        return bool(signs)
+
     def exceeded(self, limits: Jail) -> str | None:
         """Return the name of the limit that the jail's processes exceed together."""
-        if limits.wall and time.monotonic() - self.started > limits.wall:
+        now = time.monotonic()
+        if limits.wall and now - self.started > limits.wall + GRACE:
             return "wall"
+        if limits.cell and self.cell_started:
+            late = now - self.cell_started - limits.cell
+            if late > 2 * GRACE:
+                return "cell"
+            if late > GRACE and not self.interrupted:
+                self.interrupted = True
+                os.killpg(self.kernel, signal.SIGINT)
         used = usage(self.processes(), proportional=False)
         if limits.cpu and used.cpu > limits.cpu:
             return "cpu"
@@ -134,6 +163,7 @@ class Guard:
         if reason is None and status is not None:
             reason = why(status, stderr)
         sentence = SENTENCES[reason or "exit"].format(
+            cell=limits.cell,
             wall=limits.wall,
             cpu=limits.cpu,
             memory=size(limits.memory),
@@ -236,12 +266,12 @@ def guard_kernel(
     connection: socket.socket,
     sockets: Path,
     seccomp: Any,
-    serve: Callable[[dict[str, Any], Callable[[], None]], None],
+    serve: Serve,
 ) -> NoReturn:
     """Read the request, prepare the jail, fork the kernel and watch it; then exit.
 
-    `serve` runs in the kernel's process: it gets the request, and a function to call
-    when the kernel's sockets are bound.
+    `serve` runs in the kernel's process: it gets the request, and a function for signs
+    of life: that the kernel's sockets are bound, that a cell starts or ends.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -270,12 +300,14 @@ def prepare(
         jail.mount_private(limits, sockets, own_cache=not request.get("fill"))
     else:
         jail.adopt_orphans()
+        for folder in limits.private:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
     if request.get("files"):
         unpack(descriptors.pop(0), Path(request["scratch"]))
     if not request.get("fill"):
-        cache.link_entries(Path(request["cache"]), Path(request["own_cache"]))
-    if limits.level == "strict":
-        jail.drop_privileges()
+        own = Path(request["env"]["JAX_COMPILATION_CACHE_DIR"])
+        cache.link_entries(Path(request["cache"]), own)
+    jail.drop_privileges()
     jail.hide()
 
 
@@ -292,7 +324,7 @@ def fork_kernel(
     limits: Jail,
     request: dict[str, Any],
     seccomp: Any,
-    serve: Callable[[dict[str, Any], Callable[[], None]], None],
+    serve: Serve,
 ) -> Guard:
     """Fork the kernel; return its guard once the kernel has bound its sockets."""
     stderr, kernel_stderr = os.pipe()
@@ -306,18 +338,16 @@ def fork_kernel(
     os.close(kernel_stderr)
     os.close(kernel_bound)
     os.set_blocking(stderr, False)
-    guard = Guard(connection, pid, stderr)
     if os.read(bound, 1):
         wire.send(connection, {"event": "started", "pid": pid})
-    os.close(bound)
-    return guard
+    return Guard(connection, pid, stderr, bound)
 
 
 def become_kernel(
     limits: Jail,
     request: dict[str, Any],
     seccomp: Any,
-    serve: Callable[[dict[str, Any], Callable[[], None]], None],
+    serve: Serve,
     bound: int,
 ) -> NoReturn:
     """Turn this fork into the kernel: close, confine, serve."""
@@ -326,16 +356,12 @@ def become_kernel(
         close_all_but({0, 1, 2, bound})
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
+        jail.hide(hidden=False)
         jail.set_limits(limits)
         jail.confine_files(limits)
         if limits.level != "strict":
             seccomp.load()
-
-        def tell() -> None:
-            os.write(bound, b"!")
-            os.close(bound)
-
-        serve(request, tell)
+        serve(request, lambda sign: os.write(bound, sign))
         os._exit(0)
     except BaseException:
         traceback.print_exc(file=sys.__stderr__)
@@ -352,6 +378,8 @@ def close_all_but(keep: set[int]) -> None:
 
 #: What a student is told, by reason.
 SENTENCES = {
+    "cell": "The kernel was stopped: a cell took longer than {cell:g} s, and did not "
+    "come to rest when interrupted.",
     "wall": "The kernel was stopped after {wall:g} s: all cells of a notebook "
     "together may take no longer.",
     "cpu": "The kernel was stopped: it used more than {cpu} s of processor time.",

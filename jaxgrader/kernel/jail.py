@@ -61,9 +61,10 @@ SOCKETS = Path("/run/kernel")  # this kernel's sockets
 CACHE = Path("/var/cache/jaxgrader")  # the compilation cache: part of JAX's key
 HOME = Path("/home/student")
 SCRATCH = Path("/scratch")
+TMP = Path("/tmp")  # noqa: S108
 #: What is writable, and where it lies on the kernel's one private file system.
 WRITABLE = {
-    Path("/tmp"): "tmp",  # noqa: S108
+    TMP: "tmp",
     HOME: "home",
     SCRATCH: "scratch",
     CACHE: "cache",
@@ -86,12 +87,16 @@ class Jail:
     open_files: int | None = None
     disk: int | None = None
     output: int | None = None
+    #: Seconds that a cell may take; the client's own limit comes first.
+    cell: float | None = None
     #: Shown to the kernel read-only, beside the system's own folders.
     readable: list[str] = field(default_factory=list)
     #: The folder of a student's own files; None for a scratch copy.
     writable: str | None = None
-    #: Device files that the platform needs.
-    devices: list[str] = field(default_factory=list)
+    #: The folders that belong to this kernel alone; they end with it.
+    private: list[str] = field(default_factory=lambda: [str(p) for p in WRITABLE])
+    #: The folder of its sockets.
+    sockets: str = str(SOCKETS)
 
 
 def enter_namespaces() -> None:
@@ -151,9 +156,9 @@ def drop_privileges() -> None:
     keep_only()
 
 
-def hide() -> None:
+def hide(*, hidden: bool = True) -> None:
     """Make this process unreadable to others of the same user."""
-    _call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)
+    _call("prctl", PR_SET_DUMPABLE, 0 if hidden else 1, 0, 0, 0)
 
 
 def adopt_orphans() -> None:
@@ -206,12 +211,12 @@ def confine_files(jail: Jail) -> None:
             _allow(rules, path, read)
         for path in jail.readable:
             _allow(rules, path, read)
-        for path in map(str, WRITABLE):
+        for path in jail.private:
             _allow(rules, path, everything)
         if jail.writable:
             _allow(rules, jail.writable, everything)
         # No link, and no removal: the client follows what lies here.
-        _allow(rules, str(SOCKETS), read | access.MAKE_SOCK | files)
+        _allow(rules, jail.sockets, read | access.MAKE_SOCK | files)
         _allow(rules, "/dev", files | access.READ_DIR)
         rules.restrict()
 

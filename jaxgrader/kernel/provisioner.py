@@ -23,11 +23,11 @@ from typing import Any
 
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
+from traitlets import Unicode
 
 from jaxgrader.errors import GraderError, PlatformError, SandboxError, SubmissionError
 from jaxgrader.kernel import devices, wire
-from jaxgrader.kernel.jail import CACHE, SCRATCH, SOCKETS
-from jaxgrader.kernel.sandbox import SHARED_CACHE, Limits, Sandbox, as_jail
+from jaxgrader.kernel.sandbox import SHARED_CACHE, Limits, Sandbox, jail_for
 from jaxgrader.kernel.servers import runtime_folder, server_for
 
 #: Where the leases of this machine's devices are, for all its users.
@@ -40,7 +40,14 @@ PORTS = {"shell": 1, "iopub": 2, "stdin": 3, "hb": 4, "control": 5}
 class SandboxProvisioner(LocalProvisioner):
     """Starts kernels from a fork server, in a sandbox."""
 
+    fill = Unicode(
+        help="A folder for what this kernel compiles, in the place of the compilation "
+        "cache. Only for kernels that run the instructor's own code."
+    ).tag(config=True)
+
     connection: socket.socket | None = None
+    #: The kernel's folder on this machine, and a path to it that survives a restart.
+    sockets: Path | None = None
     link: Path | None = None
     #: The last message about this kernel: how it ended.
     ended: dict[str, Any] | None = None
@@ -74,9 +81,12 @@ class SandboxProvisioner(LocalProvisioner):
         self.ended = None
         own = self.sandbox.files == "own" and kwargs.get("cwd")
         self.server = server_for(
-            self.sandbox, os.path.realpath(kwargs["cwd"]) if own else None
+            self.sandbox,
+            writable=os.path.realpath(kwargs["cwd"]) if own else None,
+            fill=Path(self.fill) if self.fill else None,
         )
         self.connection, sockets = await asyncio.to_thread(self.server.connect)
+        self.sockets = sockets
         manager: Any = self.parent
         manager.transport, manager.ip = "ipc", str(self.link_to(sockets) / "s")
         for name, number in PORTS.items():
@@ -121,21 +131,21 @@ class SandboxProvisioner(LocalProvisioner):
 
     def request(self, cwd: str | None, variables: dict[str, str]) -> dict[str, Any]:
         """Return what the guard needs to know to make this kernel."""
-        view = self.server.view
-        jail = as_jail(self.sandbox, self.limits, view)
+        view, level = self.server.view, self.sandbox.level
+        assert self.sockets is not None
+        jail, own = jail_for(level, self.limits, view, self.sockets)
         connection = {
             key: value.decode() if isinstance(value, bytes) else value
             for key, value in self.connection_info.items()
         }
-        inside = view.writable or str(SCRATCH)
+        scratch = own.pop("JAXGRADER_SCRATCH")
         return {
             "jail": vars(jail),
-            "connection": {**connection, "ip": str(SOCKETS / "s")},
-            "env": {**self.kernel_spec.env, **variables},
-            "cwd": inside,
-            "scratch": str(SCRATCH),
-            "cache": str(SHARED_CACHE),
-            "own_cache": str(CACHE),
+            "connection": {**connection, "ip": f"{jail.sockets}/s"},
+            "env": {**self.kernel_spec.env, **own, **variables},
+            "cwd": view.writable or scratch,
+            "scratch": scratch,
+            "cache": str(SHARED_CACHE if level == "strict" else view.cache),
             "fill": view.fill,
         }
 

@@ -21,7 +21,16 @@ from traitlets.config import Configurable
 
 from jaxgrader.errors import SandboxError
 from jaxgrader.kernel import devices
-from jaxgrader.kernel.jail import CACHE, RUN, SOCKETS, WRITABLE, Jail
+from jaxgrader.kernel.jail import (
+    CACHE,
+    HOME,
+    RUN,
+    SCRATCH,
+    SOCKETS,
+    TMP,
+    WRITABLE,
+    Jail,
+)
 
 LEVELS = ("strict", "basic", "none")
 #: Where the fork server sees the cache that all kernels read, and its kernels' folders.
@@ -142,12 +151,12 @@ class View:
     devices: tuple[str, ...] = ()
 
 
-def python_folders(executable: str = sys.executable) -> list[str]:
-    """Return what a Python needs beside /usr: environment, base, package."""
+def python_folders() -> list[str]:
+    """Return what this Python needs beside /usr: environment, base, package."""
     package = Path(__file__).resolve().parent.parent
     prefixes = [sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix]
     # An environment's python may be a chain of links through further folders.
-    link = Path(executable)
+    link = Path(sys.executable)
     while link.is_symlink():
         link = link.parent / os.readlink(link)
         prefixes.append(str(link.parent.parent))
@@ -229,10 +238,23 @@ def _cache(view: View) -> list[str]:
 ACCOUNTS = "student:x:1000:1000:student:/home/student:/bin/sh\n"
 
 
-def as_jail(sandbox: Sandbox, limits: Limits, view: View) -> Jail:
-    """Return what a fork needs to know of the settings."""
-    return Jail(
-        level=sandbox.level,
+def jail_for(
+    level: str, limits: Limits, view: View, sockets: Path
+) -> tuple[Jail, dict[str, str]]:
+    """Return what a fork needs to know, and the environment that goes with it.
+
+    `sockets` is the kernel's folder on this machine; without namespaces all that is
+    the kernel's own lies below it, and every path is a path of this machine.
+    """
+    strict = level == "strict"
+    places = {path: str(path) for path in WRITABLE}
+    if not strict:
+        places = {path: str(sockets / "own" / name) for path, name in WRITABLE.items()}
+    if view.fill:
+        places[CACHE] = str(CACHE) if strict else str(view.cache)
+    jail = Jail(
+        level=level,
+        cell=limits.cell,
         wall=limits.wall,
         cpu=limits.cpu,
         memory=limits.memory,
@@ -240,10 +262,20 @@ def as_jail(sandbox: Sandbox, limits: Limits, view: View) -> Jail:
         open_files=limits.open_files,
         disk=limits.disk,
         output=limits.output,
-        readable=[*view.readable, str(SHARED_CACHE)],
+        readable=[*view.readable, str(SHARED_CACHE if strict else view.cache)],
         writable=view.writable,
-        devices=list(view.devices),
+        private=list(places.values()),
+        sockets=str(SOCKETS if strict else sockets),
     )
+    variables = {
+        "HOME": places[HOME],
+        "TMPDIR": places[TMP],
+        "IPYTHONDIR": f"{places[TMP]}/.ipython",
+        "MPLCONFIGDIR": f"{places[TMP]}/.matplotlib",
+        "JAX_COMPILATION_CACHE_DIR": places[CACHE],
+        "JAXGRADER_SCRATCH": places[SCRATCH],
+    }
+    return jail, variables
 
 
 def require_bubblewrap() -> str:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from jaxgrader.errors import SandboxError
 from jaxgrader.kernel import cache, devices, wire
-from jaxgrader.kernel.jail import CACHE, HOME
+from jaxgrader.kernel.jail import HOME
 from jaxgrader.kernel.sandbox import (
     ACCOUNTS,
     KERNELS,
@@ -160,23 +160,28 @@ def server_for(
     (the instructor's only), in the place of the shared compilation cache.
     """
     inventory = devices.Inventory.of(sandbox.platform)
-    shared = cache.folder(cache_root(), devices.PLATFORMS[sandbox.platform])
-    shared.mkdir(mode=0o755, parents=True, exist_ok=True)
+    shared = shared_cache(sandbox.platform)
     strict = sandbox.level == "strict"
+    folders = (*python_folders(), *map(os.path.abspath, sandbox.readable))
+    # Who works on their own files is who they are. Without a mount namespace, another
+    # user may not be able to reach this Python.
+    separate = os.geteuid() == 0 and not writable
+    separate = separate and (strict or all(map(is_open_to_all, folders)))
     settings = Settings(
         level=sandbox.level,
         preload=list(sandbox.preload),
         idle=sandbox.idle,
         sockets=str(KERNELS),
         listener=-1,
-        # Who works on their own files is who they are.
-        user_ids=user_ids() if os.geteuid() == 0 and not writable else None,
+        fill=fill is not None,
+        user_ids=user_ids() if separate else None,
     )
     view = View(
-        readable=(*python_folders(), *map(os.path.abspath, sandbox.readable)),
+        readable=folders,
         kernels=Path(),
         cache=fill or shared,
         fill=fill is not None,
+        # Who works on their own files is who they are.
         writable=writable,
         devices=tuple(map(str, inventory.nodes)),
     )
@@ -190,6 +195,12 @@ def server_for(
     return Server(folder, settings, view, environment)
 
 
+def is_open_to_all(folder: str) -> bool:
+    """Whether every user of this machine can read a folder."""
+    entries = [Path(folder), *Path(folder).resolve().parents]
+    return all(path.stat().st_mode & stat.S_IXOTH for path in entries)
+
+
 def variables(platform: str) -> dict[str, str]:
     """Return the environment of a fork server, which all its kernels start from."""
     programs = [os.path.join(sys.prefix, "bin"), "/usr/local/bin", "/usr/bin", "/bin"]
@@ -200,13 +211,9 @@ def variables(platform: str) -> dict[str, str]:
         "LOGNAME": "student",
         "SHELL": "/bin/sh",
         "LANG": "C.UTF-8",
-        "TMPDIR": "/tmp",  # noqa: S108
-        "IPYTHONDIR": "/tmp/.ipython",  # noqa: S108
-        "MPLCONFIGDIR": "/tmp/.matplotlib",  # noqa: S108
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "PYTHONDONTWRITEBYTECODE": "1",
         "OPENBLAS_NUM_THREADS": "1",  # else NumPy starts threads before the fork
-        "JAX_COMPILATION_CACHE_DIR": str(CACHE),
         **cache.ENVIRONMENT,
         **devices.environment("cpu", None, 1.0),
         "JAX_PLATFORMS": devices.PLATFORMS[platform],
@@ -259,10 +266,11 @@ def runtime_folder() -> Path:
     return folder
 
 
-def cache_root() -> Path:
-    """Return the folder of this user's compilation caches."""
+def shared_cache(platform: str) -> Path:
+    """Return the folder of this user's compilation cache for a platform."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(os.environ.get("JAXGRADER_CACHE_DIR") or Path(home, "jaxgrader"))
+    root = Path(os.environ.get("JAXGRADER_CACHE_DIR") or Path(home, "jaxgrader"))
+    return cache.folder(root, devices.PLATFORMS[platform])
 
 
 REFUSED = "No kernel can be started: {why}"

@@ -45,6 +45,8 @@ class Settings:
     sockets: str
     #: The listening socket.
     listener: int
+    #: Whether kernels write to the compilation cache: the instructor's, nobody else's.
+    fill: bool = False
     #: As root: the first and the number of user ids that kernels may run as.
     user_ids: tuple[int, int] | None = None
 
@@ -122,7 +124,9 @@ class Server:
             user_id = next(n for n in range(first, first + count) if n not in taken)
         sockets = Path(self.settings.sockets, os.urandom(4).hex())
         sockets.mkdir(mode=0o700)
-        os.chown(sockets, user_id, user_id if self.settings.user_ids else -1)
+        if self.settings.user_ids:
+            for folder in [sockets, jail.CACHE] if self.settings.fill else [sockets]:
+                os.chown(folder, user_id, user_id)
         return sockets, user_id
 
     def fork(self, connection: socket.socket, sockets: Path, user_id: int) -> int:

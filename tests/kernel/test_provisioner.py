@@ -42,7 +42,8 @@ def test_an_interrupt_stops_a_cell_not_the_kernel(start: Start) -> None:
         pass
     kernel.do(kernel.manager.interrupt_kernel())
     reply = kernel.do(kernel.client.get_shell_msg())
-    assert reply["parent_header"]["msg_id"] == message
+    while reply["parent_header"]["msg_id"] != message:  # an answer to wait_for_ready
+        reply = kernel.do(kernel.client.get_shell_msg())
     assert reply["content"]["ename"] == "KeyboardInterrupt"
     assert kernel.run("print(x)").text == "1\n"
 

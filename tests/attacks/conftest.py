@@ -1,0 +1,54 @@
+"""Kernels under attack, for root and for an ordinary user: every test runs for both."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.attacks import persons
+from tests.attacks.persons import Kernel, Kernels, Person
+
+
+@pytest.fixture(scope="session", params=["root", "user"])
+def person(request: pytest.FixtureRequest) -> Iterator[Person]:
+    """Who runs the client and the fork server."""
+    if request.param == "root" and os.geteuid() != 0:
+        pytest.skip("only root can test what root's kernels can do")
+    with persons.person(request.param) as somebody:
+        yield somebody
+
+
+@pytest.fixture
+def start(person: Person) -> Iterator[Kernels]:
+    """Return a function that starts a kernel: ``start(files="own", Limits={…})``."""
+    kernels = Kernels(person)
+    yield kernels
+    kernels.close()
+
+
+@pytest.fixture(scope="module")
+def pool(person: Person) -> Iterator[Kernels]:
+    """Starts kernels that a module's tests share."""
+    kernels = Kernels(person)
+    yield kernels
+    kernels.close()
+
+
+@pytest.fixture(scope="module")
+def kernel(pool: Kernels) -> Kernel:
+    """A kernel for attacks that are refused, and so change nothing."""
+    return pool(cwd=pool.person.submission)
+
+
+@pytest.fixture(scope="module")
+def own(pool: Kernels) -> Kernel:
+    """A kernel that works in its student's own folder."""
+    return pool(files="own")
+
+
+@pytest.fixture(scope="module", params=["copy", "own"])
+def either(request: pytest.FixtureRequest) -> Kernel:
+    """One kernel of each kind."""
+    name = "own" if request.param == "own" else "kernel"
+    found: Kernel = request.getfixturevalue(name)
+    return found

@@ -1,0 +1,219 @@
+# ruff: noqa: S108 - sockets in /tmp are among the targets
+"""Attacks over sockets: the loopback interface, Unix sockets, other families."""
+
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.attacks.persons import Kernel, Kernels, Person
+
+
+def reach(family: int, kind: int, address: list[object] | str) -> None:
+    """Connect, and say something."""
+    import socket
+
+    with socket.socket(family, kind) as one:
+        one.connect(address if isinstance(address, str) else tuple(address))
+        one.send(b"hello")
+
+
+@dataclass
+class Bait:
+    """Somebody who listens on this machine."""
+
+    listener: socket.socket
+    address: list[object] | str
+
+    def was_reached(self) -> bool:
+        try:
+            if self.listener.type == socket.SOCK_DGRAM:
+                self.listener.recv(100)
+            else:
+                self.listener.accept()[0].close()
+        except BlockingIOError:
+            return False
+        return True
+
+    def arguments(self) -> tuple[int, int, list[object] | str]:
+        return int(self.listener.family), int(self.listener.type), self.address
+
+
+def make_bait(kind: str, folder: str) -> Bait:
+    family, name = {
+        "TCP": (socket.AF_INET, ("127.0.0.1", 0)),
+        "UDP": (socket.AF_INET, ("127.0.0.1", 0)),
+        "TCP6": (socket.AF_INET6, ("::1", 0)),
+        "abstract": (socket.AF_UNIX, f"\0{folder}"),
+        "file": (socket.AF_UNIX, f"{folder}/listener"),
+    }[kind]
+    datagrams = kind == "UDP"
+    listener = socket.socket(
+        family, socket.SOCK_DGRAM if datagrams else socket.SOCK_STREAM
+    )
+    listener.bind(name)
+    listener.setblocking(False)
+    if not datagrams:
+        listener.listen()
+    if kind == "file":
+        os.chmod(f"{folder}/listener", 0o777)
+    bound = listener.getsockname()
+    if isinstance(bound, bytes):
+        return Bait(listener, bound.decode())
+    return Bait(listener, bound if isinstance(bound, str) else list(bound))
+
+
+@pytest.fixture(params=["TCP", "UDP", "TCP6", "abstract", "file"])
+def bait(request: pytest.FixtureRequest) -> Iterator[Bait]:
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="jg-") as folder:
+        os.chmod(folder, 0o755)
+        try:
+            bait = make_bait(request.param, folder)
+        except OSError as error:
+            pytest.skip(f"this machine has no {request.param}: {error}")
+        with bait.listener:
+            yield bait
+
+
+def test_connecting(person: Person, either: Kernel, bait: Bait) -> None:
+    person.call(reach, *bait.arguments())
+    assert bait.was_reached()
+    either.refuses(reach, *bait.arguments())
+    assert not bait.was_reached()
+
+
+def test_connecting_to_the_fork_server(person: Person, either: Kernel) -> None:
+    """Who could, would start kernels with whatever rights."""
+    control = [str(path) for path in person.run.rglob("control")]
+    assert control
+    for path in control:
+        person.call(reach, int(socket.AF_UNIX), int(socket.SOCK_STREAM), path)
+        either.refuses(reach, int(socket.AF_UNIX), int(socket.SOCK_STREAM), path)
+
+
+FAMILIES = {
+    "INET": socket.AF_INET,
+    "INET6": socket.AF_INET6,
+    "NETLINK": socket.AF_NETLINK,
+    "PACKET": socket.AF_PACKET,
+    "ALG": socket.AF_ALG,
+    "VSOCK": socket.AF_VSOCK,
+    "BLUETOOTH": 31,
+    "CAN": socket.AF_CAN,
+    "XDP": 44,
+}
+
+
+def make_socket(family: int, kind: int) -> None:
+    import socket
+
+    socket.socket(family, kind).close()
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
+@pytest.mark.parametrize("kind", [1, 2, 3, 5], ids=["stream", "dgram", "raw", "seq"])
+def test_other_families(either: Kernel, family: int, kind: int) -> None:
+    either.refuses(make_socket, family, kind)
+
+
+def test_the_families_are_real(person: Person, kernel: Kernel) -> None:
+    person.call(make_socket, int(socket.AF_INET), 1)
+    person.call(make_socket, int(socket.AF_NETLINK), 3)
+    kernel.call(make_socket, int(socket.AF_UNIX), 1)
+
+
+def visible_sockets(folders: list[str]) -> list[str]:
+    import os
+    import stat
+
+    paths = [
+        os.path.join(folder, name)
+        for top in folders
+        for folder, _, files in os.walk(top)
+        for name in files
+    ]
+    return [path for path in paths if stat.S_ISSOCK(os.lstat(path).st_mode)]
+
+
+def test_no_socket_but_its_own_is_in_sight(person: Person, either: Kernel) -> None:
+    tops = ["/run", "/var", "/tmp", "/dev", "/etc", "/home", "/scratch", str(person.run)]
+    tops += ["/run/kernel", "/run/jaxgrader/kernels", "/home/student", "/dev/shm"]
+    found = either.call(visible_sockets, tops)
+    own = {f"/run/kernel/s-{number}" for number in range(1, 6)}
+    assert {path for path in found if not path.startswith("/tmp/.iopub")} == own
+
+
+def listen(address: str) -> None:
+    import socket
+
+    global listener
+    listener = socket.socket(socket.AF_UNIX)  # type: ignore[name-defined]
+    listener.bind(address)  # type: ignore[name-defined]
+    listener.listen()  # type: ignore[name-defined]
+
+
+@pytest.mark.parametrize("address", ["/tmp/one", "\0one", "/run/kernel/one"])
+def test_another_kernel_listens(start: Kernels, address: str) -> None:
+    one, other = start(), start()
+    one.call(listen, address)
+    one.call(reach, int(socket.AF_UNIX), int(socket.SOCK_STREAM), address)
+    other.refuses(reach, int(socket.AF_UNIX), int(socket.SOCK_STREAM), address)
+
+
+def test_the_sockets_of_another_kernel(person: Person, start: Kernels) -> None:
+    one, other = start(), start()
+    path = str(one.sockets / "s-1")
+    person.call(reach, int(socket.AF_UNIX), int(socket.SOCK_STREAM), path)
+    for place in (path, f"/run/jaxgrader/kernels/{one.sockets.name}/s-1"):
+        other.refuses(reach, int(socket.AF_UNIX), int(socket.SOCK_STREAM), place)
+
+
+def replace(how: str) -> None:
+    """Put something else in the place of a socket to which the client connects."""
+    import os
+
+    path = "/run/kernel/s-1"
+    if how == "unlink":
+        os.unlink(path)
+    elif how == "rename":
+        os.rename(path, "/run/kernel/s-6")
+    elif how == "symlink":
+        os.symlink("/etc/shadow", "/run/kernel/s-6")
+    elif how == "link":
+        os.link(path, "/run/kernel/s-6")
+    elif how == "mkdir":
+        os.mkdir("/run/kernel/s-6")
+    elif how == "mkfifo":
+        os.mkfifo("/run/kernel/s-6")
+    elif how == "rename in":
+        os.symlink("/etc/shadow", "/scratch/s-1")
+        os.rename("/scratch/s-1", path)
+
+
+HOWS = ["unlink", "rename", "symlink", "link", "mkdir", "mkfifo", "rename in"]
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_replacing_its_own_sockets(either: Kernel, how: str) -> None:
+    """The client follows what lies there."""
+    before = sorted(Path(either.sockets).iterdir())
+    either.refuses(replace, how)
+    assert sorted(Path(either.sockets).iterdir()) == before
+
+
+def shut(path: str) -> None:
+    import os
+
+    os.chmod(path, 0)
+
+
+def test_shutting_the_door_behind_it(start: Kernels) -> None:
+    """A folder that cannot be listed must go all the same."""
+    kernel = start()
+    kernel.run("import os; os.chmod('/run/kernel', 0)")
+    kernel.stop()
+    assert kernel.remains() == []
