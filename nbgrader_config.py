@@ -57,7 +57,7 @@ steps = """IncludeHeaderFooter InstantiateTests LockCells ClearSolutions ClearOu
     ComputeChecksums CheckCellMetadata"""
 c.GenerateAssignment.preprocessors = [
     "jaxgrader.preprocessors.CheckSource",
-    "jaxgrader.preprocessors.WarmCache",  # runs the solution: kernels reuse its programs
+    "jaxgrader.preprocessors.WarmCache",  # runs the solution; kernels reuse programs
     *[f"nbgrader.preprocessors.{step}" for step in steps.split()],
 ]
 

@@ -8,6 +8,7 @@ undo is done by `jail.py` and `guard.py`.
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -96,27 +97,36 @@ class LimitedSession(Session):
     budget: Budget | None = None
 
     def send(self, stream: Any, msg_or_type: Any, *args: Any, **kwargs: Any) -> Any:
-        kind = msg_or_type if isinstance(msg_or_type, str) else msg_or_type["msg_type"]
-        content = kwargs.get("content") or (args[0] if args else None)
-        if self.budget and kind in RICH and isinstance(content, dict):
-            parent = kwargs.get("parent") or (args[1] if len(args) > 1 else None) or {}
-            size = len(self.pack(content)) + sum(map(len, kwargs.get("buffers") or []))
-            granted = self.budget.take(parent, "rich", size)
-            if granted < size:
-                self.shorten(kind, content, kwargs)
+        if isinstance(msg_or_type, dict):
+            kind, message = msg_or_type["msg_type"], msg_or_type
+        else:
+            positional = dict(zip(("content", "parent"), args, strict=False))
+            kind, message = msg_or_type, {**kwargs, **positional}
+        if self.budget and kind in RICH and isinstance(message.get("content"), dict):
+            self.limit(kind, message, self.budget)
+            kwargs.pop("buffers", None)
+            kwargs |= {"buffers": message["buffers"]} if message.get("buffers") else {}
         return super().send(stream, msg_or_type, *args, **kwargs)
 
-    def shorten(self, kind: str, content: dict[str, Any], kwargs: Any) -> None:
+    def limit(self, kind: str, message: dict[str, Any], budget: Budget) -> None:
         """Put a note in the place of what is too large; an error stays an error."""
-        note = CUT.format(limit=self.budget.limit if self.budget else 0).strip()
-        kwargs.pop("buffers", None)
+        content, buffers = message["content"], message.get("buffers") or []
+        size = len(self.pack(content)) + sum(map(len, buffers))
+        parent = message.get("parent_header") or message.get("parent") or {}
+        if budget.take(parent, "rich", size) == size:
+            return
+        message["buffers"] = []
         if kind == "error":
             content["evalue"] = content["evalue"][:1000]
-            content["traceback"] = [note]
+            content["traceback"] = [CUT.format(limit=budget.limit).strip()]
         else:
+            note = CUT.format(limit=budget.limit).strip()
             content.update(data={"text/plain": note}, metadata={})
 
 
+CUT = "\n[output beyond {limit} bytes was dropped]\n"
+#: A damaged entry is compiled again; that is all there is to it.
+CACHE_WARNING = "Error (reading|writing) persistent compilation cache entry"
 #: The signs of life that the guard reads.
 BOUND, CELL_STARTS, CELL_ENDS = b"!", b"(", b")"
 RICH = {"display_data", "update_display_data", "execute_result", "error"}
@@ -129,6 +139,7 @@ def serve(request: dict[str, Any], tell: Callable[[bytes], object]) -> None:
     os.chdir(request["cwd"])
     sys.argv = ["ipykernel"]
     sys.path[0] = ""
+    warnings.filterwarnings("ignore", CACHE_WARNING)
     forget_shared_state()
     set_cache(os.environ["JAX_COMPILATION_CACHE_DIR"])
     start_backend(os.environ.get("JAX_PLATFORMS", "cpu"))

@@ -64,11 +64,12 @@ class Guard:
         self.interrupted = False
         self.tail = b""
 
-    def run(self, limits: Jail) -> None:
-        """Serve the client until the kernel has ended or exceeds one of `limits`."""
+    def run(self, limits: Jail, server: int) -> None:
+        """Serve until the kernel, client or server has ended or a limit is exceeded."""
         ended = os.pidfd_open(self.kernel)
         poll = select.poll()
-        for descriptor in (self.connection.fileno(), ended, self.stderr, self.busy):
+        client = self.connection.fileno()
+        for descriptor in (client, ended, server, self.stderr, self.busy):
             poll.register(descriptor, select.POLLIN)
         while True:
             for descriptor, _ in poll.poll(PERIOD * 1000):
@@ -76,7 +77,7 @@ class Guard:
                     poll.unregister(self.stderr)
                 elif descriptor == self.busy and not self.read_busy():
                     poll.unregister(self.busy)
-                elif descriptor == self.connection.fileno() and not self.obey():
+                elif descriptor == server or (descriptor == client and not self.obey()):
                     return
             status = self.reap()
             self.read_stderr()
@@ -264,11 +265,14 @@ def size(count: int | None) -> str:
 
 def guard_kernel(
     connection: socket.socket,
+    server: int,
     sockets: Path,
     seccomp: Any,
     serve: Serve,
 ) -> NoReturn:
     """Read the request, prepare the jail, fork the kernel and watch it; then exit.
+
+    `server` is a file descriptor that shows the end of the fork server.
 
     `serve` runs in the kernel's process: it gets the request, and a function for signs
     of life: that the kernel's sockets are bound, that a cell starts or ends.
@@ -281,7 +285,7 @@ def guard_kernel(
         limits = Jail(**request["jail"])
         prepare(limits, sockets, descriptors, request)
         guard = fork_kernel(connection, limits, request, seccomp, serve)
-        guard.run(limits)
+        guard.run(limits, server)
     except Exception:
         text = traceback.format_exc()
         message = {"event": "ended", "status": 1, "reason": "internal", "stderr": text}

@@ -173,12 +173,14 @@ def set_limits(jail: Jail) -> None:
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_MEMLOCK: 1 << 20,
         resource.RLIMIT_MSGQUEUE: 0,
-        resource.RLIMIT_CPU: jail.cpu,
         resource.RLIMIT_DATA: jail.memory,
         resource.RLIMIT_FSIZE: jail.disk,
         resource.RLIMIT_NPROC: jail.processes,
         resource.RLIMIT_NOFILE: jail.open_files,
     }
+    if jail.cpu is not None:
+        # First SIGXCPU, which says what happened; then SIGKILL.
+        resource.setrlimit(resource.RLIMIT_CPU, (jail.cpu, jail.cpu + 5))
     for name, limit in limits.items():
         hard = resource.getrlimit(name)[1]
         if limit is not None:
@@ -198,17 +200,9 @@ def confine_files(jail: Jail) -> None:
     files = access.READ_FILE | access.WRITE_FILE | access.TRUNCATE | access.IOCTL_DEV
     scope = landlock.Scope.ABSTRACT_UNIX_SOCKET | landlock.Scope.SIGNAL
     with landlock.Ruleset(scoped=scope) as rules:
-        for path in [
-            "/bin",
-            "/etc",
-            "/lib",
-            "/lib64",
-            "/proc",
-            "/sbin",
-            "/sys",
-            "/usr",
-        ]:
+        for path in [*SYSTEM, *(PROC if jail.level == "strict" else OPEN_PROC)]:
             _allow(rules, path, read)
+        _allow(rules, f"/proc/{os.getpid()}", read)
         for path in jail.readable:
             _allow(rules, path, read)
         for path in jail.private:
@@ -219,6 +213,12 @@ def confine_files(jail: Jail) -> None:
         _allow(rules, jail.sockets, read | access.MAKE_SOCK | files)
         _allow(rules, "/dev", files | access.READ_DIR)
         rules.restrict()
+
+
+SYSTEM = ["/bin", "/etc", "/lib", "/lib32", "/lib64", "/sbin", "/sys", "/usr"]
+PROC = ["/proc"]
+#: Of the machine's own /proc, where the kernel has none of its own.
+OPEN_PROC = [f"/proc/{name}" for name in ("cpuinfo", "filesystems", "meminfo", "stat")]
 
 
 def _allow(rules: landlock.Ruleset, path: str, rights: landlock.AccessFS) -> None:

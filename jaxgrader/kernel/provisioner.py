@@ -51,6 +51,8 @@ class SandboxProvisioner(LocalProvisioner):
     link: Path | None = None
     #: The last message about this kernel: how it ended.
     ended: dict[str, Any] | None = None
+    #: The fork server's last word, before the connection ends.
+    last: dict[str, Any] | None = None
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -78,7 +80,7 @@ class SandboxProvisioner(LocalProvisioner):
         """
         if self.unconfined:
             return await super().pre_launch(**kwargs)
-        self.ended = None
+        self.ended = self.last = None
         own = self.sandbox.files == "own" and kwargs.get("cwd")
         self.server = server_for(
             self.sandbox,
@@ -189,14 +191,15 @@ class SandboxProvisioner(LocalProvisioner):
     def listen(self) -> None:
         """Take in what the fork server has said; the end is the end of the stream."""
         assert self.connection is not None
-        last: dict[str, Any] | None = getattr(self, "last", None)
         while select.select([self.connection], [], [], 0)[0]:
             message = wire.receive(self.connection)
             if message is None:
-                self.ended = last or LOST
+                self.ended = self.last or LOST
+                if self.ended["reason"] in LIMITS:
+                    self.log.warning(self.sentence)
                 return
             if message["event"] == "ended":
-                last = self.last = message
+                self.last = message
 
     async def wait(self) -> int | None:
         """Wait until the kernel has ended, with all its processes and files."""
@@ -275,6 +278,8 @@ def pack(folder: Path, limit: int) -> int:
         return os.dup(file.fileno())
 
 
+#: Reasons for a kernel's end that its user should hear of in the log.
+LIMITS = {"cell", "cpu", "disk", "memory", "wall"}
 LOST: dict[str, Any] = {
     "status": -signal.SIGKILL,
     "reason": "lost",

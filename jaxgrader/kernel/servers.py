@@ -41,7 +41,7 @@ from jaxgrader.kernel.zygote import Settings
 PATIENCE = 120.0
 _started: list["subprocess.Popen[bytes]"] = []
 #: What kernels inherit of their client's environment; nothing else.
-INHERITED = ("LANG", "LC_ALL", "TZ")
+INHERITED = ("LANG", "LC_ALL", "PYTHONPATH", "TZ")
 
 
 @dataclass(frozen=True)

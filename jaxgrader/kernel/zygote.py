@@ -69,6 +69,8 @@ class Server:
     seccomp: Any
     refusal: str | None
     kernels: dict[int, Kernel] = field(default_factory=dict)
+    #: A pipe that nobody writes to: guards see its end when this process has ended.
+    alive: tuple[int, int] = field(default_factory=os.pipe)
     used: float = field(default_factory=time.monotonic)
 
     def serve(self) -> None:
@@ -95,8 +97,12 @@ class Server:
         """Whether there are kernels, or were a short while ago, and a folder."""
         if self.kernels:
             self.used = time.monotonic()
-        idle = time.monotonic() - self.used
-        return idle < self.settings.idle and os.stat(self.settings.sockets).st_nlink > 0
+        if time.monotonic() - self.used > self.settings.idle:
+            return False
+        try:
+            return os.stat(self.settings.sockets).st_nlink > 0
+        except FileNotFoundError:
+            return False
 
     def start(self, connection: socket.socket) -> None:
         """Fork the guard of a new kernel, or tell the client why not."""
@@ -104,6 +110,9 @@ class Server:
         reason = self.refusal or unsafe_to_fork()
         if reason:
             refuse(connection, reason)
+            return
+        if self.settings.user_ids and len(self.kernels) >= self.settings.user_ids[1]:
+            refuse(connection, f"there are {len(self.kernels)} kernels already")
             return
         sockets, user_id = self.make_folder()
         try:
@@ -173,9 +182,11 @@ class Server:
                 os.setresuid(user_id, user_id, user_id)
             pid = os.fork()
             if pid == 0:
-                parent.close()
-                self.listener.close()
-                guard.guard_kernel(connection, sockets, self.seccomp, app.serve)
+                # Other kernels' connections, above all.
+                guard.close_all_but({0, 1, 2, connection.fileno(), self.alive[0]})
+                guard.guard_kernel(
+                    connection, self.alive[0], sockets, self.seccomp, app.serve
+                )
             wire.send(parent, {"pid": pid})
         except BaseException as error:
             wire.send(parent, {"error": str(error)})

@@ -15,6 +15,7 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from traitlets.config import Config
 
+from jaxgrader.doctor import kernel_spec
 from jaxgrader.kernel.provisioner import SandboxProvisioner
 
 #: Seconds after which a test gives up on an answer; nothing here takes that long.
@@ -38,12 +39,7 @@ class Kernel:
     ):
         self.loop = loop
         self.manager = AsyncKernelManager(config=config)
-        self.manager._kernel_spec = KernelSpec(
-            argv=["python"],
-            display_name="JAX (sandboxed)",
-            language="python",
-            metadata={"kernel_provisioner": {"provisioner_name": "jaxgrader"}},
-        )
+        self.manager._kernel_spec = KernelSpec(**kernel_spec())
         start = {"cwd": str(cwd)} if cwd else {}
         self.do(self.manager.start_kernel(**start))
         self.client: AsyncKernelClient = self.manager.client()
