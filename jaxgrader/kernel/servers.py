@@ -65,7 +65,10 @@ class Server:
             SandboxError: if no jail can be made here; says why.
         """
         for _ in range(3):
-            connection = self.open()
+            try:
+                connection = self.open()
+            except ConnectionRefusedError:  # it ended as soon as it had started
+                continue
             connection.settimeout(PATIENCE)
             message = wire.receive(connection)
             if message is not None and message["event"] == "accepted":

@@ -34,21 +34,19 @@ def pool(person: Person) -> Iterator[Kernels]:
     kernels.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def kernel(pool: Kernels) -> Kernel:
     """A kernel for attacks that are refused, and so change nothing."""
-    return pool(cwd=pool.person.submission)
+    return pool.share("copy")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def own(pool: Kernels) -> Kernel:
     """A kernel that works in its student's own folder."""
-    return pool(files="own")
+    return pool.share("own", "own")
 
 
-@pytest.fixture(scope="module", params=["copy", "own"])
-def either(request: pytest.FixtureRequest) -> Kernel:
+@pytest.fixture(params=["copy", "own"])
+def either(request: pytest.FixtureRequest, pool: Kernels) -> Kernel:
     """One kernel of each kind."""
-    name = "own" if request.param == "own" else "kernel"
-    found: Kernel = request.getfixturevalue(name)
-    return found
+    return pool.share(request.param, request.param)

@@ -16,12 +16,11 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from jaxgrader.kernel.guard import descendants
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 #: An ordinary user whom no machine knows.
@@ -146,15 +145,29 @@ class Kernel:
     number: int
     sockets: Path
     key: str
-    #: The first process of its jail, seen from here.
-    guard: int
     #: The name of its pid namespace.
     namespace: str = field(init=False)
+    #: The first process of its jail, and the kernel itself, seen from here.
+    guard: int = field(init=False)
+    pid: int = field(init=False)
 
     def __post_init__(self) -> None:
-        answer = self.run("import os; print(os.readlink('/proc/self/ns/pid'))")
+        code = "import os; print(os.readlink('/proc/self/ns/pid'), os.getpid())"
+        answer = self.run(code)
         assert answer.status == "ok", answer.text
-        self.namespace = answer.text.strip()
+        self.namespace, inside = answer.text.split()
+        (self.pid,) = (pid for pid in self.processes() if numbers(pid)[-1] == inside)
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        self.guard = int(status.partition("PPid:")[2].split()[0])
+
+    def processes(self) -> list[int]:
+        """Return the pids of its processes, seen from here."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if os.readlink(folder / "ns/pid") == self.namespace:
+                    found.append(int(folder.name))
+        return found
 
     def run(self, code: str) -> Result:
         """Run a cell to its end, or to the kernel's: status "dead"."""
@@ -183,11 +196,20 @@ class Kernel:
         found = [str(self.sockets)] if self.sockets.exists() else []
         if Path(f"/proc/{self.guard}").exists():
             found.append(f"guard {self.guard}")
-        for folder in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                if os.readlink(folder / "ns/pid") == self.namespace:
-                    found.append((folder / "cmdline").read_text() or str(folder))
-        return found
+        return found + [f"process {pid}" for pid in self.processes()]
+
+    def vanishes(self) -> bool:
+        """Wait until nothing is left of it."""
+        end = time.monotonic() + 30
+        while self.remains() and time.monotonic() < end:
+            os.sched_yield()
+        return not self.remains()
+
+
+def numbers(pid: int) -> list[str]:
+    """Return a process's pid in each namespace, this machine's first."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return status.partition("NSpid:")[2].split("\n")[0].split()
 
 
 def calling(function: Callable[..., Any], *arguments: Any) -> str:
@@ -198,25 +220,20 @@ def calling(function: Callable[..., Any], *arguments: Any) -> str:
     return f"from typing import Any\n{source}\nimport json\n{last}"
 
 
-def guards(person: Person) -> set[int]:
-    """Return the pids of all guards: each is the first in a namespace of its own."""
-    found = set()
-    for pid in descendants(str(person.pid)):
-        with contextlib.suppress(OSError):
-            status = Path(f"/proc/{pid}/status").read_text()
-            numbers = re.findall(r"^NSpid:\s*(.*)$", status, re.MULTILINE)[0].split()
-            # This machine, bubblewrap's namespace, the jail's.
-            if numbers[-1] == "1" and len(numbers) >= 3:
-                found.add(int(pid))
-    return found
-
-
 class Kernels:
     """Starts kernels for a person, and ends them all."""
 
     def __init__(self, person: Person) -> None:
         self.person = person
         self.kernels: list[Kernel] = []
+        self.shared: dict[str, Kernel] = {}
+
+    def share(self, name: str, files: str = "copy") -> Kernel:
+        """Return a kernel that all tests of a module use."""
+        kernel = self.shared.get(name)
+        if kernel is None or not Path(f"/proc/{kernel.guard}").exists():
+            kernel = self.shared[name] = self(self.person.submission, files)
+        return kernel
 
     def __call__(
         self,
@@ -229,19 +246,16 @@ class Kernels:
         limits = {**LIMITS, **settings.pop("Limits", {})}
         if cwd is None and files == "own":
             cwd = self.person.submission
-        before = guards(self.person)
         answer = self.person.ask(
             "start",
             cwd=str(cwd) if cwd else None,
             settings={"Sandbox": sandbox, "Limits": limits, **settings},
         )
-        (guard,) = guards(self.person) - before
         kernel = Kernel(
             self.person,
             answer["kernel"],
             Path(answer["sockets"]),
             answer["key"],
-            guard,
         )
         self.kernels.append(kernel)
         return kernel
@@ -279,12 +293,14 @@ def make_course(person: Person) -> None:
 @contextlib.contextmanager
 def person(name: str) -> Iterator[Person]:
     """Bring somebody to life for the time of the tests."""
-    with tempfile.TemporaryDirectory(prefix="jg-", dir="/var/tmp") as folder:  # noqa: S108
+    with tempfile.TemporaryDirectory(prefix="jg-", dir="/var/tmp") as folder:
         somebody = Person(name, Path(folder))
         try:
             yield somebody
+            logs = [path.read_text() for path in somebody.run.glob("*/*/log")]
         finally:
             somebody.close()
+        assert not [log for log in logs if "Traceback" in log]
 
 
 def uncover() -> str:

@@ -1,13 +1,12 @@
-# ruff: noqa: S108 - what attacks go for lies in /tmp, too
+# ruff: noqa: S103, S108 - what attacks go for is open, and lies in /tmp, too
 """Attacks on files: reading them, writing them, links to them."""
 
 import os
-import shutil
 import site
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -137,7 +136,9 @@ def openings(tops: list[str]) -> list[str]:
             if change == "mode":
                 os.chmod(path, mode & 0o7777)
             elif change == "times":
-                os.utime(path, ns=(os.stat(path).st_atime_ns, os.stat(path).st_mtime_ns))
+                os.utime(
+                    path, ns=(os.stat(path).st_atime_ns, os.stat(path).st_mtime_ns)
+                )
             elif stat.S_ISDIR(mode):
                 probe = os.path.join(path, "from-mallory")
                 os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
@@ -158,7 +159,12 @@ def openings(tops: list[str]) -> list[str]:
             real = [path for path in full if not os.path.islink(path)]
             paths += real if folder.startswith("/dev") else real[:1]
     changes = ("content", "mode", "times")
-    return [f"{change} of {path}" for path in paths for change in changes if may(change, path)]
+    return [
+        f"{change} of {path}"
+        for path in paths
+        for change in changes
+        if may(change, path)
+    ]
 
 
 def test_writing_where_the_system_and_python_are(either: Kernel) -> None:
@@ -202,7 +208,6 @@ PROC = [
     "/proc/sys/kernel/ns_last_pid",
     "/proc/sys/vm/overcommit_memory",
     "/proc/sys/vm/drop_caches",
-    "/proc/sys/user/max_user_namespaces",
     "/proc/irq/default_smp_affinity",
     "/proc/self/oom_score_adj",
     "/proc/self/uid_map",
@@ -274,7 +279,7 @@ def submission(person: Person, tmp_path: Path) -> Iterator[Path]:
     folder = person.course / "submitted/mallory/hw2"
     folder.mkdir()
     yield folder
-    shutil.rmtree(folder)
+    subprocess.run(["/bin/rm", "-rf", folder], check=True)  # however deep it is
 
 
 LINKS = {
@@ -345,26 +350,22 @@ def crumbs(folder: Path) -> None:
 
 def depths(folder: Path) -> None:
     """More folders in each other than a recursive program can follow."""
-    names = ["d" * 10] * 3000
     os.chdir(folder)
-    for name in names:
-        os.mkdir(name)
-        os.chdir(name)
+    for _ in range(1000):
+        os.mkdir("deep")
+        os.chdir("deep")
 
 
 @pytest.mark.parametrize("fill", [holes, crumbs, depths])
 def test_a_submission_that_is_too_large(
-    start: Kernels, submission: Path, fill: "Fill"
+    start: Kernels, submission: Path, fill: Callable[[Path], None]
 ) -> None:
     """It is this submission's fault, and is said to be: other ones go on."""
-    script = f"import os, sys\nfrom pathlib import Path\nfrom {__name__} import {fill.__name__}\n{fill.__name__}(Path(sys.argv[1]))"
-    subprocess.run([sys.executable, "-c", script, submission], check=True)
+    pid = os.fork()
+    if pid == 0:  # it changes its folder
+        fill(submission)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
     with pytest.raises(DriverError, match="SubmissionError"):
         start(cwd=submission)
     assert start().run("1").status == "ok"
-
-
-class Fill:
-    """A function that fills a folder."""
-
-    __name__: str

@@ -122,6 +122,6 @@ def test_many_kernels_at_once(start: Start, runtime: Path) -> None:
 def test_the_settings_name_the_server(runtime: Path) -> None:
     plain = server_for(Sandbox())
     assert plain.folder == server_for(Sandbox()).folder
-    for change in ({"level": "basic"}, {"readable": ["/srv"]}, {"preload": []}):
-        other = server_for(Sandbox(config=Config({"Sandbox": change})))
+    for name, value in {"level": "basic", "readable": ["/srv"], "preload": []}.items():
+        other = server_for(Sandbox(config=Config({"Sandbox": {name: value}})))
         assert other.folder != plain.folder
