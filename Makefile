@@ -46,6 +46,10 @@ test: lint $(browser)  ## Everything: lint, types, import rules, unit, course, b
 	$(BIN)/python -m pytest tests/browser  # alone: its servers want the machine
 	$(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/browser $(ARGS)
 
+.PHONY: bench
+bench: $(ready)  ## Speed and size against stock nbgrader, as ratios; fails below a bar
+	$(BIN)/python -m benchmarks $(ARGS)
+
 .PHONY: lint
 lint: $(ready)  ## Style, format, types and import rules
 	$(BIN)/ruff check

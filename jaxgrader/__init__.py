@@ -6,12 +6,15 @@
 # Start reading at `nbgrader_config.py` in the course: it names everything that
 # nbgrader takes from here.
 #
+#   cli.py             `jaxgrader install`, `doctor`, `warm`
+#   doctor.py          what this machine gives, layer by layer
 #   converters.py      plug_in(): what no setting of nbgrader reaches, and
 #                      what is wrong with a submission as a whole
 #   preprocessors.py   what nbgrader_config.py names: the steps of generate_assignment
 #                      and autograde that replace stock ones
 #   verdicts.py        what a test cell's outputs are worth, and how nbgrader is told
 #   exchange.py        collect, without following links
+#   kernel/            TRUST BOUNDARY: warm, jailed kernels; laid out in its __init__.py
 #   errors.py          three roots: the submission's fault, the course author's, ours
 #
 # Imports go downwards only, in the order of this list; import-linter holds us to it.

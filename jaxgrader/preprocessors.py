@@ -14,7 +14,7 @@ from nbformat.corpus.words import generate_corpus_id
 from nbformat.notebooknode import NotebookNode, from_dict
 from nbgrader import utils
 from nbgrader.api import Gradebook
-from traitlets import Integer, List, default
+from traitlets import Enum, Integer, List, default
 
 from jaxgrader.errors import CourseError, GraderError
 from jaxgrader.kernel import cache, devices
@@ -159,6 +159,13 @@ class Execute(stock.Execute):
 
     timeout = Integer(
         allow_none=True, help="Seconds that a cell may take; else c.Limits.cell."
+    ).tag(config=True)
+
+    # A kernel that was graded has nothing left to do, and no say in it.
+    shutdown_kernel = Enum(
+        ["graceful", "immediate"],
+        default_value="immediate",
+        help=stock.Execute.shutdown_kernel.help,
     ).tag(config=True)
 
     # nbclient's 4 s are too few for honest output on a busy machine.

@@ -187,7 +187,13 @@ def test_points(graded: tuple[Course, Finished], student: str) -> None:
 @pytest.mark.parametrize(
     ("student", "sentences"),
     [
-        ("crashes", ["The kernel ended itself with exit status", "An earlier cell ended the run"]),
+        (
+            "crashes",
+            [
+                "The kernel ended itself with exit status",
+                "An earlier cell ended the run",
+            ],
+        ),
         ("endless", ["the cell took longer than it may"] * 2),
         # The interrupt works; what was printed may take longer to arrive.
         ("spams", ["Stopped: the cell took", ""]),

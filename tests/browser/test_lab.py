@@ -177,6 +177,32 @@ def test_5_student_submits(student: Page, course: Course, shoot: Shoot) -> None:
     assert len(list(inbound.glob(f"{STUDENT}+{ASSIGNMENT}+*"))) == 1
 
 
+def test_5_student_works_on_a_sandboxed_kernel(student: Page, shoot: Shoot) -> None:
+    student.locator(".lm-MenuBar-itemLabel", has_text="File").click()
+    student.locator(".lm-Menu-itemLabel", has_text="New Launcher").click()
+    card = student.locator(".jp-LauncherCard:visible", has_text="JAX (sandboxed)")
+    card.first.click()
+    panel = student.locator(".jp-NotebookPanel:visible")
+    panel.locator(".cm-content").first.click()
+    expect(student.locator("#jp-main-statusbar")).to_contain_text(
+        "JAX (sandboxed) | Idle"
+    )
+    student.keyboard.insert_text(SANDBOXED)
+    student.keyboard.press("Shift+Enter")
+    output = panel.locator(".jp-OutputArea-output").first
+    expect(output).to_contain_text("/home/student 14.0 no course saved")
+    shoot(student, "5-sandboxed")
+
+
+#: What a kernel at work sees of the student's files and of the machine.
+SANDBOXED = f"""\
+import os, pathlib, jax.numpy as jnp
+pathlib.Path("own.txt").write_text("saved")
+course = os.path.exists({str(CLONE / "source")!r})
+print(os.environ["HOME"], jnp.arange(4.0) @ jnp.arange(4.0),
+      "a course" if course else "no course", pathlib.Path("own.txt").read_text())"""
+
+
 def test_6_instructor_collects_and_autogrades(
     instructor: Page, course: Course, shoot: Shoot
 ) -> None:
