@@ -167,7 +167,7 @@ class SandboxProvisioner(LocalProvisioner):
     async def next_message(self) -> dict[str, Any]:
         """Wait for the fork server's next message about this kernel."""
         assert self.connection is not None
-        await asyncio.to_thread(select.select, [self.connection], [], [])
+        await asyncio.to_thread(has_news, self.connection, None)
         message = wire.receive(self.connection)
         return message or {"event": "ended", **LOST}
 
@@ -191,7 +191,7 @@ class SandboxProvisioner(LocalProvisioner):
     def listen(self) -> None:
         """Take in what the fork server has said; the end is the end of the stream."""
         assert self.connection is not None
-        while select.select([self.connection], [], [], 0)[0]:
+        while has_news(self.connection, 0):
             message = wire.receive(self.connection)
             if message is None:
                 self.ended = self.last or LOST
@@ -253,6 +253,13 @@ class SandboxProvisioner(LocalProvisioner):
         if self.connection is not None:
             self.connection.close()
             self.connection = None
+
+
+def has_news(connection: socket.socket, timeout: float | None) -> bool:
+    """Wait up to `timeout` ms, or for ever, for something to read; False for none."""
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(timeout))
 
 
 def pack(folder: Path, limit: int) -> int:

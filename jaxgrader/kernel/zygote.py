@@ -90,8 +90,8 @@ class Server:
                     os.read(wake, 4096)
             self.reap()
             if self.listener.fileno() in ready:
-                connection, _ = self.listener.accept()
-                self.start(connection)
+                with contextlib.suppress(OSError):  # too many files, or gone again
+                    self.start(self.listener.accept()[0])
 
     def is_needed(self) -> bool:
         """Whether there are kernels, or were a short while ago, and a folder."""
@@ -114,29 +114,29 @@ class Server:
         if self.settings.user_ids and len(self.kernels) >= self.settings.user_ids[1]:
             refuse(connection, f"there are {len(self.kernels)} kernels already")
             return
-        sockets, user_id = self.make_folder()
+        sockets = Path(self.settings.sockets, os.urandom(4).hex())
         try:
+            user_id = self.make_folder(sockets)
             wire.send(connection, {"event": "accepted", "sockets": sockets.name})
             pid = self.fork(connection, sockets, user_id)
         except OSError as error:
-            shutil.rmtree(sockets)
+            shutil.rmtree(sockets, ignore_errors=True)
             refuse(connection, f"cannot make a jail: {error}")
             return
         self.kernels[pid] = Kernel(connection, sockets, user_id)
 
-    def make_folder(self) -> tuple[Path, int]:
-        """Make the folder of a kernel's sockets; return it and the kernel's user id."""
+    def make_folder(self, sockets: Path) -> int:
+        """Make the folder of a kernel's sockets; return the kernel's user id."""
         user_id = os.geteuid()
         if self.settings.user_ids:
             first, count = self.settings.user_ids
             taken = {kernel.user_id for kernel in self.kernels.values()}
             user_id = next(n for n in range(first, first + count) if n not in taken)
-        sockets = Path(self.settings.sockets, os.urandom(4).hex())
         sockets.mkdir(mode=0o700)
         if self.settings.user_ids:
             for folder in [sockets, jail.CACHE] if self.settings.fill else [sockets]:
                 os.chown(folder, user_id, user_id)
-        return sockets, user_id
+        return user_id
 
     def fork(self, connection: socket.socket, sockets: Path, user_id: int) -> int:
         """Fork the guard into its namespaces; return its pid.
