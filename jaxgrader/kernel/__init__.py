@@ -12,5 +12,6 @@ imports nbgrader, a gradebook or a test; import-linter holds it to that.
     app.py          the kernel itself, a stock ipykernel that was forked
     cache.py        the compilation cache: who fills it, who reads it
     devices.py      platforms, and the lease of one accelerator to one kernel
+    inside.py       what they agree on: paths inside, limits, the server's settings
     wire.py         what client, fork server and guard say to each other
 """

@@ -7,7 +7,7 @@ sees links to the entries in a folder of its own, and its own entries stay there
 Guarantees: an entry appears whole or not at all. A poisoned entry would silently change
 results, so only `publish` writes, and only what the instructor's kernel has compiled.
 Assumes JAX's file cache: one file per entry, named by its key. The folder's path would
-be part of that key; every kernel sees the cache at `jail.CACHE`.
+be part of that key; every kernel sees the cache at `inside.CACHE`.
 """
 
 import contextlib
@@ -19,7 +19,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 #: JAX stores only what took long to compile and is large; small kernels need it all.
@@ -87,6 +86,8 @@ def filling(shared: Path) -> Iterator[Path]:
     One at a time: the folder's path is the same each time, so that one fork server
     serves all who fill this cache.
     """
+    from fcntl import LOCK_EX, flock  # not on Windows, where nothing is jailed
+
     new = shared.with_name(f"{shared.name}.new")
     with shared.with_name(f"{shared.name}.lock").open("w") as lock:
         flock(lock, LOCK_EX)

@@ -6,7 +6,6 @@ seen from a private /tmp.
 """
 
 import asyncio
-import fcntl
 import importlib.util
 import itertools
 import os
@@ -23,6 +22,9 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from jaxgrader.errors import CourseError, GraderError, PlatformError
+
+if sys.platform != "win32":
+    import fcntl
 
 #: The words of ``c.Sandbox.platform``, and what JAX calls them in ``JAX_PLATFORMS``.
 #: With "tpu,cpu" JAX still raises where it finds no TPU [jax 0.10.2].

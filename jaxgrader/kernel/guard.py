@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jaxgrader.kernel import app, cache, jail, wire
-from jaxgrader.kernel.jail import Jail
+from jaxgrader.kernel.inside import Jail
 
 #: Seconds between two looks at the kernel's processes.
 PERIOD = 0.1

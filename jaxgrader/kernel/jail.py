@@ -15,11 +15,12 @@ import errno
 import os
 import resource
 import stat
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import landlockpy as landlock
 import pyseccomp as seccomp
+
+from jaxgrader.kernel.inside import CACHE, RUN, SOCKETS, WRITABLE, Jail
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -51,52 +52,6 @@ CAPABILITY_VERSION_3 = 0x20080522
 CAP_CHOWN, CAP_SETGID, CAP_SETUID, CAP_SETFCAP = 0, 6, 7, 31
 #: <asm-generic/ioctls.h>: type into a terminal
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
-
-#: The user that a kernel sees itself as.
-USER_ID = 1000
-
-# Where things are, seen from inside.
-RUN = Path("/run/jaxgrader")  # the fork server's; hidden from kernels
-SOCKETS = Path("/run/kernel")  # this kernel's sockets
-CACHE = Path("/var/cache/jaxgrader")  # the compilation cache: part of JAX's key
-HOME = Path("/home/student")
-SCRATCH = Path("/scratch")
-TMP = Path("/tmp")  # noqa: S108
-#: What is writable, and where it lies on the kernel's one private file system.
-WRITABLE = {
-    TMP: "tmp",
-    HOME: "home",
-    SCRATCH: "scratch",
-    CACHE: "cache",
-    Path("/dev/shm"): "shm",  # noqa: S108
-}
-
-
-@dataclass(frozen=True)
-class Jail:
-    """What one kernel gets. It travels to the fork server as JSON.
-
-    Sizes are bytes, times seconds; None means no limit.
-    """
-
-    level: str = "strict"
-    wall: float | None = None
-    cpu: int | None = None
-    memory: int | None = None
-    processes: int | None = None
-    open_files: int | None = None
-    disk: int | None = None
-    output: int | None = None
-    #: Seconds that a cell may take; the client's own limit comes first.
-    cell: float | None = None
-    #: Shown to the kernel read-only, beside the system's own folders.
-    readable: list[str] = field(default_factory=list)
-    #: The folder of a student's own files; None for a scratch copy.
-    writable: str | None = None
-    #: The folders that belong to this kernel alone; they end with it.
-    private: list[str] = field(default_factory=lambda: [str(p) for p in WRITABLE])
-    #: The folder of its sockets.
-    sockets: str = str(SOCKETS)
 
 
 def enter_namespaces() -> None:

@@ -288,7 +288,7 @@ def pack(folder: Path, limit: int) -> int:
 #: Reasons for a kernel's end that its user should hear of in the log.
 LIMITS = {"cell", "cpu", "disk", "memory", "wall"}
 LOST: dict[str, Any] = {
-    "status": -signal.SIGKILL,
+    "status": -9,  # as if killed
     "reason": "lost",
     "sentence": "The kernel was stopped from outside.",
 }

@@ -21,7 +21,7 @@ from traitlets.config import Configurable
 
 from jaxgrader.errors import SandboxError
 from jaxgrader.kernel import devices
-from jaxgrader.kernel.jail import (
+from jaxgrader.kernel.inside import (
     CACHE,
     HOME,
     RUN,

@@ -8,7 +8,6 @@ died is replaced; a changed environment or setting gets another server. Assumes 
 runtime folder that only this user can enter.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -24,7 +23,7 @@ from pathlib import Path
 
 from jaxgrader.errors import SandboxError
 from jaxgrader.kernel import cache, devices, wire
-from jaxgrader.kernel.jail import HOME
+from jaxgrader.kernel.inside import HOME, Settings
 from jaxgrader.kernel.sandbox import (
     ACCOUNTS,
     KERNELS,
@@ -35,7 +34,6 @@ from jaxgrader.kernel.sandbox import (
     python_folders,
     require,
 )
-from jaxgrader.kernel.zygote import Settings
 
 #: Seconds that a client waits for a server's answer; importing JAX takes two.
 PATIENCE = 120.0
@@ -101,6 +99,8 @@ class Server:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other clients of this server waiting."""
+        import fcntl  # not on Windows, where nothing is jailed
+
         (self.folder / "k").mkdir(mode=0o711, parents=True, exist_ok=True)
         with (self.folder / "lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)

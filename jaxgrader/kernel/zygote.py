@@ -28,27 +28,10 @@ from types import ModuleType
 from typing import Any
 
 from jaxgrader.kernel import app, guard, jail, wire
+from jaxgrader.kernel.inside import CACHE, RUN, USER_ID, Settings
 
 #: Seconds between two looks at whether anybody still needs this server.
 PERIOD = 1.0
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a fork server is set up. It travels from the client as JSON."""
-
-    level: str
-    preload: list[str]
-    #: Seconds without a kernel after which the server ends.
-    idle: float
-    #: The folder in which each kernel gets one for its sockets, as seen from here.
-    sockets: str
-    #: The listening socket.
-    listener: int
-    #: Whether kernels write to the compilation cache: the instructor's, nobody else's.
-    fill: bool = False
-    #: As root: the first and the number of user ids that kernels may run as.
-    user_ids: tuple[int, int] | None = None
 
 
 @dataclass
@@ -134,7 +117,7 @@ class Server:
             user_id = next(n for n in range(first, first + count) if n not in taken)
         sockets.mkdir(mode=0o700)
         if self.settings.user_ids:
-            for folder in [sockets, jail.CACHE] if self.settings.fill else [sockets]:
+            for folder in [sockets, CACHE] if self.settings.fill else [sockets]:
                 os.chown(folder, user_id, user_id)
         return user_id
 
@@ -175,7 +158,7 @@ class Server:
                 jail.enter_namespaces()
                 wire.send(parent, {"unshared": True})
                 wire.receive(parent)
-                user_id = jail.USER_ID
+                user_id = USER_ID
             if self.settings.level == "strict" or self.settings.user_ids:
                 os.setgroups([]) if self.settings.user_ids else None
                 os.setresgid(user_id, user_id, user_id)
@@ -212,8 +195,8 @@ def map_user(pid: int, user_id: int) -> None:
     if os.geteuid() != 0:
         Path(f"/proc/{pid}/setgroups").write_text("deny")
     group = user_id if user_id != os.geteuid() else os.getegid()
-    Path(f"/proc/{pid}/uid_map").write_text(f"{jail.USER_ID} {user_id} 1")
-    Path(f"/proc/{pid}/gid_map").write_text(f"{jail.USER_ID} {group} 1")
+    Path(f"/proc/{pid}/uid_map").write_text(f"{USER_ID} {user_id} 1")
+    Path(f"/proc/{pid}/gid_map").write_text(f"{USER_ID} {group} 1")
 
 
 def refuse(connection: socket.socket, reason: str) -> None:
@@ -261,7 +244,7 @@ def main() -> None:
     if settings.level == "strict" and os.geteuid() == 0:
         # The kernels' own /proc needs one here that nothing covers, else the
         # operating system refuses to mount it. Afterwards no mount is needed.
-        jail.mount_proc(jail.RUN / "proc")
+        jail.mount_proc(RUN / "proc")
         jail.keep_only(
             jail.CAP_CHOWN, jail.CAP_SETGID, jail.CAP_SETUID, jail.CAP_SETFCAP
         )
