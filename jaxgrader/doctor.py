@@ -6,6 +6,7 @@ missing, how to get it.
 
 import asyncio
 import importlib.metadata
+import logging
 import os
 import platform
 import subprocess
@@ -118,7 +119,9 @@ def kernel(config: Config, level: str, *, asked: bool) -> Line:
     try:
         answer = run(config, "6 * 7")
     except GraderError as error:
-        return Line(f"level {level}", False, str(error), NAMESPACES, needed=asked)
+        lines = str(error).splitlines()
+        seen = " … ".join(dict.fromkeys([lines[0], lines[-1]]))
+        return Line(f"level {level}", False, seen, NAMESPACES, needed=asked)
     return Line(f"level {level}", answer == "42", "a kernel started and answered")
 
 
@@ -174,7 +177,7 @@ def run(config: Config, code: str) -> str:
 
 
 async def _run(config: Config, code: str) -> str:
-    manager = AsyncKernelManager(config=config)
+    manager = AsyncKernelManager(config=config, log=SILENT)
     manager._kernel_spec = KernelSpec(**kernel_spec())
     await manager.start_kernel()
     client = manager.client()
@@ -207,6 +210,8 @@ def kernel_spec() -> dict[str, Any]:
     }
 
 
+#: jupyter_client logs a traceback for what the report says in a line.
+SILENT = logging.Logger("jaxgrader.doctor", level=logging.CRITICAL)
 #: Its value is the number of compiled programs that came from the cache.
 PROBE = """
 import jax

@@ -113,6 +113,7 @@ class Server:
         with ExitStack() as files:
             listener = files.enter_context(socket.socket(socket.AF_UNIX))
             listener.bind(self.address)
+            os.chmod(self.address, 0o600)
             listener.listen(128)
             given = {**asdict(self.settings), "listener": listener.fileno()}
             settings = files.enter_context(in_memory(json.dumps(given)))
@@ -169,7 +170,9 @@ def server_for(
     # Who works on their own files is who they are. Without a mount namespace, another
     # user may not be able to reach this Python.
     separate = os.geteuid() == 0 and not writable
-    separate = separate and (strict or all(map(is_open_to_all, folders)))
+    runtime = runtime_folder()
+    open_to_all = all(map(is_open_to_all, [*folders, str(runtime)]))
+    separate = separate and (strict or open_to_all)
     settings = Settings(
         level=sandbox.level,
         preload=list(sandbox.preload),
@@ -191,7 +194,7 @@ def server_for(
     environment = {**variables(sandbox.platform), **inherited()}
     facts = [asdict(settings), asdict(view), environment, fingerprint()]
     digest = hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:12]
-    folder = runtime_folder() / digest
+    folder = runtime / digest
     view = View(**{**vars(view), "kernels": folder / "k"})
     if not strict:
         settings = Settings(**{**vars(settings), "sockets": str(folder / "k")})
@@ -261,9 +264,10 @@ def runtime_folder() -> Path:
         folder = Path(base, "jaxgrader")
     else:
         folder = Path(f"/tmp/jaxgrader-{os.geteuid()}")  # noqa: S108
-    folder.mkdir(mode=0o700, exist_ok=True)
+    # Root's kernels of level basic, which are other users, must find their own folder.
+    folder.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, exist_ok=True)
     status = folder.lstat()
-    private = stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o077
+    private = stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o066
     if status.st_uid != os.geteuid() or not private:
         raise SandboxError(NOT_OURS.format(folder=folder))
     return folder

@@ -7,6 +7,7 @@ by `persons.py` as ``python -m tests.attacks.driver``.
 import asyncio
 import json
 import os
+import resource
 import subprocess
 import sys
 import traceback
@@ -36,6 +37,11 @@ class Driver:
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         self.kernels: dict[int, Attacked] = {}
+
+    def identity(self) -> tuple[int, str]:
+        """Return who this is: the user id, and the effective capabilities."""
+        status = Path("/proc/self/status").read_text()
+        return os.geteuid(), status.partition("CapEff:")[2].split()[0]
 
     def start(self, cwd: str | None, settings: dict[str, Any]) -> dict[str, Any]:
         """Start a kernel; return its number and the folder of its sockets."""
@@ -81,6 +87,8 @@ def main() -> None:
     """Answer commands until there are no more."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
+    # As most people have it.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 4096))
     driver = Driver()
     for line in sys.stdin:
         command = json.loads(line)

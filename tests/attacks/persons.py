@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jaxgrader.kernel.guard import descendants
+
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 #: An ordinary user whom no machine knows.
 NOBODY = 54321
@@ -51,7 +53,7 @@ class Result:
     def value(self) -> Any:
         """What the attack has returned."""
         assert self.status == "ok", self.text
-        return json.loads(self.text.rpartition(MARK)[2])
+        return json.loads(self.text.rpartition(MARK)[2].split("\n")[0])
 
 
 class Person:
@@ -74,6 +76,8 @@ class Person:
                 env=self.environment(),
                 cwd=self.home,
             )
+        self.uid, capabilities = self.ask("identity")
+        assert name == "root" or (self.uid and not int(capabilities, 16))
 
     def environment(self) -> dict[str, str]:
         return {
@@ -90,10 +94,6 @@ class Person:
     @property
     def pid(self) -> int:
         return self.process.pid
-
-    @property
-    def uid(self) -> int:
-        return os.stat(f"/proc/{self.pid}").st_uid
 
     def become(self) -> list[str]:
         """Return the command that runs a program as this person."""
@@ -125,12 +125,22 @@ class Person:
         return self.outside(calling(function, *arguments)).value
 
     def close(self) -> None:
+        """End the driver, and what it has started, even if an attack succeeded."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
+        started = [os.pidfd_open(int(pid)) for pid in descendants(str(self.pid))]
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
         self.process.stdout.close()
-        self.process.wait(60)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        for pidfd in started:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            os.close(pidfd)
 
 
 class DriverError(Exception):
