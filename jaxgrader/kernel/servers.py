@@ -8,18 +8,21 @@ died is replaced; a changed environment or setting gets another server. Assumes 
 runtime folder that only this user can enter.
 """
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 import socket
 import stat
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 
 from jaxgrader.errors import SandboxError
 from jaxgrader.kernel import cache, devices, wire
@@ -101,14 +104,18 @@ class Server:
         """Keep other clients of this server waiting."""
         import fcntl  # not on Windows, where nothing is jailed
 
-        (self.folder / "k").mkdir(mode=0o711, parents=True, exist_ok=True)
-        with (self.folder / "lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        while True:
+            (self.folder / "k").mkdir(mode=0o711, parents=True, exist_ok=True)
+            with (self.folder / "lock").open("w") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if is_still(file, self.folder / "lock"):
+                    yield
+                    return
 
     def start(self) -> None:
         """Start the server; it accepts connections at once, and answers when it can."""
         require(self.settings.level)
+        sweep(self.folder.parent, self.folder)
         Path(self.address).unlink(missing_ok=True)
         with ExitStack() as files:
             listener = files.enter_context(socket.socket(socket.AF_UNIX))
@@ -144,6 +151,33 @@ class Server:
             return (self.folder / "log").read_text(errors="replace")[-2000:].strip()
         except OSError:
             return "(no log)"
+
+
+def sweep(runtime: Path, mine: Path) -> None:
+    """Remove what servers that have ended left behind, other than in `mine`."""
+    import fcntl
+
+    for lock in runtime.glob("*/lock"):
+        with suppress(OSError), lock.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if lock.parent != mine and not is_served(lock.parent / "control"):
+                shutil.rmtree(lock.parent)
+
+
+def is_still(file: IO[str], path: Path) -> bool:
+    """Whether an open file is the one at `path`; a sweep may have removed that."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def is_served(address: Path) -> bool:
+    """Whether a server listens at `address`."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        error = probe.connect_ex(str(address))
+    return error not in (errno.ECONNREFUSED, errno.ENOENT)
 
 
 @contextmanager

@@ -69,6 +69,18 @@ def test_a_server_ends_when_it_is_idle(start: Start) -> None:
     os.close(pid)
 
 
+def test_what_an_ended_server_left_is_swept(start: Start, tmp_path: Path) -> None:
+    kernel, alive = start(Sandbox={"preload": ["json"]}), start()
+    folder = kernel.provisioner.server.folder
+    pid = os.pidfd_open(server_pid(kernel))
+    signal.pidfd_send_signal(pid, signal.SIGKILL)
+    kernel.wait()
+    os.close(pid)
+    start(Sandbox={"preload": ["csv"]})
+    assert not folder.exists()
+    assert alive.run("1").text == "1"
+
+
 @pytest.mark.parametrize(
     ("module", "body", "reason"),
     [
