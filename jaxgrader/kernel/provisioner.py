@@ -126,7 +126,7 @@ class SandboxProvisioner(LocalProvisioner):
                     os.close(descriptor)
             message = await self.next_message()
         if message["event"] != "started":
-            self.close()
+            await self.cleanup()
             raise self.failure(message)
         self.pid = message["pid"]
         return self.connection_info

@@ -162,6 +162,9 @@ def sweep(runtime: Path, mine: Path) -> None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if lock.parent != mine and not is_served(lock.parent / "control"):
                 shutil.rmtree(lock.parent)
+    for link in runtime.glob("k-*"):
+        if not link.exists():
+            link.unlink(missing_ok=True)
 
 
 def is_still(file: IO[str], path: Path) -> bool:
@@ -173,11 +176,9 @@ def is_still(file: IO[str], path: Path) -> bool:
 
 
 def is_served(address: Path) -> bool:
-    """Whether a server listens at `address`."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.setblocking(False)
-        error = probe.connect_ex(str(address))
-    return error not in (errno.ECONNREFUSED, errno.ENOENT)
+    """Whether a server listens at `address`. The wrong type tells, without a call."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        return probe.connect_ex(str(address)) == errno.EPROTOTYPE
 
 
 @contextmanager

@@ -37,7 +37,8 @@ def test_own_files_are_writable(start: Start, tmp_path: Path) -> None:
 
 def test_an_interrupt_stops_a_cell_not_the_kernel(start: Start) -> None:
     kernel = start()
-    message = kernel.client.execute("x = 1\nprint('go', flush=True)\nwhile True: pass")
+    code = "x = 1\nprint('go', flush=True)\nwhile True: pass"
+    message = kernel.client.execute(code, stop_on_error=False)
     while kernel.do(kernel.client.get_iopub_msg())["msg_type"] != "stream":
         pass
     kernel.do(kernel.manager.interrupt_kernel())
