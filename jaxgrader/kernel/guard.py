@@ -92,10 +92,14 @@ class Guard:
         message = wire.receive(self.connection)
         if message is None or message.get("op") == "kill":
             return False
-        with contextlib.suppress(ProcessLookupError):
-            if message.get("op") == "signal":
-                os.killpg(self.kernel, int(message["signal"]))
+        if message.get("op") == "signal":
+            self.signal(int(message["signal"]))
         return True
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the kernel's process group, if there still is one."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.kernel, number)
 
     def reap(self) -> int | None:
         """Collect ended children; return the kernel's exit status if it has ended.
@@ -114,13 +118,16 @@ class Guard:
         return None
 
     def read_stderr(self) -> bool:
-        """Keep the end of what came; return False at the end of the stream."""
+        """Keep the end of what came; return False at the end of the stream.
+
+        One read at a time: whoever floods this pipe must not keep the guard busy.
+        """
         try:
-            while text := os.read(self.stderr, 65536):
-                self.tail = (self.tail + text)[-TAIL:]
+            text = os.read(self.stderr, 65536)
         except BlockingIOError:
             return True
-        return False
+        self.tail = (self.tail + text)[-TAIL:]
+        return bool(text)
 
     def read_busy(self) -> bool:
         """Note when a cell starts and ends; return False at the end of the stream."""
@@ -142,7 +149,7 @@ class Guard:
                 return "cell"
             if late > GRACE and not self.interrupted:
                 self.interrupted = True
-                os.killpg(self.kernel, signal.SIGINT)
+                self.signal(signal.SIGINT)
         used = usage(self.processes(), proportional=False)
         if limits.cpu and used.cpu > limits.cpu:
             return "cpu"

@@ -183,6 +183,10 @@ class Kernel:
         """Run a cell to its end, or to the kernel's: status "dead"."""
         return Result(**self.person.ask("run", kernel=self.number, code=code))
 
+    def begin(self, code: str) -> None:
+        """Begin to run a cell that will not end."""
+        self.person.ask("begin", kernel=self.number, code=code)
+
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call `function` in the kernel; return what it returns."""
         return self.run(calling(function, *arguments)).value
