@@ -199,6 +199,19 @@ def make_app(request: dict[str, Any]) -> IPKernelApp:
 PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
 
 
+def load_without_debugpy() -> None:
+    """Load ipykernel's debugger, and let it find that there is no debugpy.
+
+    debugpy takes longer to import than a kernel takes to start; the kernelspec says
+    that there is no debugger. Students can import debugpy as they like.
+    """
+    sys.modules["debugpy"] = None  # type: ignore[assignment]
+    try:
+        import ipykernel.debugger  # noqa: F401
+    finally:
+        del sys.modules["debugpy"]
+
+
 def warm_tracing() -> None:
     """Fill JAX's caches of traced functions, without starting a backend.
 

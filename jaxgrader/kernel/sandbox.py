@@ -120,9 +120,11 @@ class Sandbox(Configurable):
             "jax.numpy",
             "flax.nnx",
             "flax.linen",
+            "jaxlib.mlir.dialects.mhlo",
             "IPython.core.completerlib",
-            "ipykernel.datapub",
-            "ipykernel.subshell_manager",
+            "IPython.core.debugger",
+            "IPython.core.logger",
+            "IPython.extensions.storemagic",
             "matplotlib_inline.backend_inline",
         ],
         help="Modules that are imported once, for all kernels. None of them may start "

@@ -230,6 +230,7 @@ def preload(modules: list[str]) -> str | None:
             return f"preloading {name} failed: {type(error).__name__}: {error}"
         if reason := unsafe_to_fork():
             return f"preloading {name} is not possible: {reason}. {HOW_TO_PRELOAD}"
+    app.load_without_debugpy()
     if "jax" in sys.modules:
         app.warm_tracing()
         if reason := unsafe_to_fork():
