@@ -92,7 +92,7 @@ class LimitedStream(OutStream):
 
 
 class LimitedSession(Session):
-    """Sends no display, value or error that is larger than a cell's budget."""
+    """Sends no more displays, values, comms and errors than a cell's budget allows."""
 
     budget: Budget | None = None
 
@@ -102,34 +102,57 @@ class LimitedSession(Session):
         else:
             positional = dict(zip(("content", "parent"), args, strict=False))
             kind, message = msg_or_type, {**kwargs, **positional}
-        if self.budget and kind in RICH and isinstance(message.get("content"), dict):
-            self.limit(kind, message, self.budget)
+        content = message.get("content")
+        if self.budget is None or not isinstance(content, dict):
+            return super().send(stream, msg_or_type, *args, **kwargs)
+        if kind in LIMITED:
+            if not self.limit(kind, message, self.budget):
+                return None
             kwargs.pop("buffers", None)
             kwargs |= {"buffers": message["buffers"]} if message.get("buffers") else {}
+        elif kind == "execute_reply" and len(self.pack(content)) > self.budget.limit:
+            shorten_error(content)
+            content.update(payload=[], user_expressions={})
         return super().send(stream, msg_or_type, *args, **kwargs)
 
-    def limit(self, kind: str, message: dict[str, Any], budget: Budget) -> None:
-        """Put a note in the place of what is too large; an error stays an error."""
+    def limit(self, kind: str, message: dict[str, Any], budget: Budget) -> bool:
+        """Return whether to send a message; the first that is too large is a note.
+
+        An error stays an error, and has a budget of its own: it must not be lost
+        because much was shown before.
+        """
         content, buffers = message["content"], message.get("buffers") or []
         size = len(self.pack(content)) + sum(map(len, buffers))
         parent = message.get("parent_header") or message.get("parent") or {}
-        if budget.take(parent, "rich", size) == size:
-            return
+        granted = budget.take(parent, "error" if kind == "error" else "rich", size)
+        if granted == size:
+            return True
         message["buffers"] = []
         if kind == "error":
-            content["evalue"] = content["evalue"][:1000]
-            content["traceback"] = [CUT.format(limit=budget.limit).strip()]
+            shorten_error(content)
         else:
             note = CUT.format(limit=budget.limit).strip()
             content.update(data={"text/plain": note}, metadata={})
+        return granted >= 0 and kind in NOTED
 
 
+def shorten_error(content: dict[str, Any]) -> None:
+    """Keep of a long error what it is and how its message begins."""
+    for name in ("ename", "evalue"):
+        if name in content:
+            content[name] = str(content[name])[:1000]
+    if "traceback" in content:
+        content["traceback"] = [f"{content['ename']}: {content['evalue']}"]
+
+
+#: What shows a note in its place when it is the first that is too large.
+NOTED = {"display_data", "update_display_data", "execute_result", "error"}
+LIMITED = {*NOTED, "clear_output", "comm_close", "comm_msg", "comm_open"}
 CUT = "\n[output beyond {limit} bytes was dropped]\n"
 #: A damaged entry is compiled again; that is all there is to it.
 CACHE_WARNING = "Error (reading|writing) persistent compilation cache entry"
 #: The signs of life that the guard reads.
 BOUND, CELL_STARTS, CELL_ENDS = b"!", b"(", b")"
-RICH = {"display_data", "update_display_data", "execute_result", "error"}
 CUT = "\n[output beyond {limit} bytes was dropped]\n"
 
 

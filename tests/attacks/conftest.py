@@ -9,7 +9,7 @@ from tests.attacks import persons
 from tests.attacks.persons import Kernel, Kernels, Person
 
 
-@pytest.fixture(scope="session", params=["root", "user"])
+@pytest.fixture(scope="module", params=["root", "user"])
 def person(request: pytest.FixtureRequest) -> Iterator[Person]:
     """Who runs the client and the fork server."""
     if request.param == "root" and os.geteuid() != 0:

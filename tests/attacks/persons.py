@@ -242,11 +242,14 @@ class Kernels:
         self.kernels: list[Kernel] = []
         self.shared: dict[str, Kernel] = {}
 
-    def share(self, name: str, files: str = "copy") -> Kernel:
+    def share(
+        self, name: str, files: str = "copy", **settings: dict[str, Any]
+    ) -> Kernel:
         """Return a kernel that all tests of a module use."""
         kernel = self.shared.get(name)
         if kernel is None or not Path(f"/proc/{kernel.guard}").exists():
-            kernel = self.shared[name] = self(self.person.submission, files)
+            kernel = self(self.person.submission, files, **settings)
+            self.shared[name] = kernel
         return kernel
 
     def __call__(

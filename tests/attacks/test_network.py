@@ -43,16 +43,22 @@ class Bait:
         return int(self.listener.family), int(self.listener.type), self.address
 
 
+#: By kind: family, whether datagrams, and address.
+BAITS: dict[str, tuple[socket.AddressFamily, bool, tuple[str, int] | str]] = {
+    "TCP": (socket.AF_INET, False, ("127.0.0.1", 0)),
+    "TCP6": (socket.AF_INET6, False, ("::1", 0)),
+    "UDP": (socket.AF_INET, True, ("127.0.0.1", 0)),
+    "abstract": (socket.AF_UNIX, False, "\0{folder}"),
+    "abstract datagrams": (socket.AF_UNIX, True, "\0{folder}"),
+    "file": (socket.AF_UNIX, False, "{folder}/listener"),
+    "file datagrams": (socket.AF_UNIX, True, "{folder}/listener"),
+}
+
+
 def make_bait(kind: str, folder: str) -> Bait:
-    addresses: dict[str, tuple[socket.AddressFamily, tuple[str, int] | str]] = {
-        "TCP": (socket.AF_INET, ("127.0.0.1", 0)),
-        "UDP": (socket.AF_INET, ("127.0.0.1", 0)),
-        "TCP6": (socket.AF_INET6, ("::1", 0)),
-        "abstract": (socket.AF_UNIX, f"\0{folder}"),
-        "file": (socket.AF_UNIX, f"{folder}/listener"),
-    }
-    family, name = addresses[kind]
-    datagrams = kind == "UDP"
+    family, datagrams, name = BAITS[kind]
+    if isinstance(name, str):
+        name = name.format(folder=folder)
     listener = socket.socket(
         family, socket.SOCK_DGRAM if datagrams else socket.SOCK_STREAM
     )
@@ -60,7 +66,7 @@ def make_bait(kind: str, folder: str) -> Bait:
     listener.setblocking(False)
     if not datagrams:
         listener.listen()
-    if kind == "file":
+    if kind.startswith("file"):
         os.chmod(f"{folder}/listener", 0o777)
     bound = listener.getsockname()
     if isinstance(bound, bytes):
@@ -68,7 +74,7 @@ def make_bait(kind: str, folder: str) -> Bait:
     return Bait(listener, bound if isinstance(bound, str) else list(bound))
 
 
-@pytest.fixture(params=["TCP", "UDP", "TCP6", "abstract", "file"])
+@pytest.fixture(params=BAITS)
 def bait(request: pytest.FixtureRequest) -> Iterator[Bait]:
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="jg-") as folder:
         os.chmod(folder, 0o755)
