@@ -36,6 +36,10 @@ PERIOD = 0.1
 TAIL = 4096
 #: Seconds that a client has to stop a cell or a notebook in its own, kinder way.
 GRACE = 5.0
+#: The most that Linux queues in a Unix socket, in bytes (net.core.wmem_max, doubled).
+QUEUE = 425_984
+#: A kernel's folder of sockets has one for each channel, and links to nothing.
+SOCKETS = 64
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -44,10 +48,11 @@ Serve = Callable[[dict[str, Any], Callable[[bytes], object]], None]
 
 @dataclass
 class Usage:
-    """What the processes of the jail use together: CPU seconds, bytes."""
+    """What the processes of the jail use together: CPU seconds, bytes, threads."""
 
     cpu: float = 0.0
     memory: int = 0
+    threads: int = 0
 
 
 class Guard:
@@ -153,10 +158,15 @@ class Guard:
         used = usage(self.processes(), proportional=False)
         if limits.cpu and used.cpu > limits.cpu:
             return "cpu"
-        if limits.memory and used.memory > limits.memory:
+        if limits.processes and used.threads > limits.processes:
+            return "processes"  # the rlimit does not hold for root's own user id
+        if len(os.listdir(limits.sockets)) > SOCKETS:
+            return "disk"
+        queued = queued_in_sockets() if limits.level == "strict" else 0
+        if limits.memory and used.memory + queued > limits.memory:
             # Pages that processes share were counted for each: look closer.
             used = usage(self.processes(), proportional=True)
-            return "memory" if used.memory > limits.memory else None
+            return "memory" if used.memory + queued > limits.memory else None
         return None
 
     def processes(self) -> list[str]:
@@ -176,6 +186,7 @@ class Guard:
             wall=limits.wall,
             cpu=limits.cpu,
             memory=size(limits.memory),
+            processes=limits.processes,
             status=status,
             signal=signal_name(status),
         )
@@ -211,22 +222,33 @@ def usage(processes: list[str], *, proportional: bool) -> Usage:
         with contextlib.suppress(OSError):  # it has just ended
             numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             used.cpu += sum(map(int, numbers[11:15])) / TICKS
+            used.threads += int(numbers[17])
             used.memory += memory_of(pid, proportional=proportional)
     return used
 
 
 def memory_of(pid: str, *, proportional: bool) -> int:
     """Return the bytes that a process holds and that no file backs."""
-    wanted = {"RssAnon", "RssShmem"}
-    path = Path(f"/proc/{pid}/status")
+    status = kilobytes(Path(f"/proc/{pid}/status"))
+    own = status.get("RssAnon", 0) + status.get("RssShmem", 0)
     if proportional:
-        wanted, path = {"Pss_Anon", "Pss_Shmem"}, Path(f"/proc/{pid}/smaps_rollup")
-    total = 0
-    for line in path.read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name in wanted:
-            total += int(value.split()[0]) * 1024
-    return total
+        # A process can forbid this look; then it pays for what it shares.
+        with contextlib.suppress(PermissionError):
+            shares = kilobytes(Path(f"/proc/{pid}/smaps_rollup"))
+            own = shares.get("Pss_Anon", 0) + shares.get("Pss_Shmem", 0)
+    return (own + status.get("VmPTE", 0)) * 1024
+
+
+def kilobytes(path: Path) -> dict[str, int]:
+    """Return the sizes in a file of /proc, by name."""
+    lines = (line.partition(":") for line in path.read_text().splitlines())
+    return {name: int(value.split()[0]) for name, _, value in lines if "kB" in value}
+
+
+def queued_in_sockets() -> int:
+    """Return the bytes that the jail's sockets can hold, which belong to no process."""
+    with open("/proc/self/net/unix", "rb") as file:
+        return sum(1 for _ in file) * QUEUE
 
 
 def descendants(pid: str) -> list[str]:
@@ -353,7 +375,7 @@ def fork_kernel(
         seccomp.load()
     pid = os.fork()
     if pid == 0:
-        os.dup2(kernel_stderr, 2)
+        silence(kernel_stderr)
         become_kernel(limits, request, seccomp, serve, kernel_bound)
     os.close(kernel_stderr)
     os.close(kernel_bound)
@@ -361,6 +383,13 @@ def fork_kernel(
     if os.read(bound, 1):
         wire.send(connection, {"event": "started", "pid": pid})
     return Guard(connection, pid, stderr, bound)
+
+
+def silence(stderr: int) -> None:
+    """Take the fork server's log away from the kernel: it would grow without limit."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for number, descriptor in enumerate((nothing, nothing, stderr)):
+        os.dup2(descriptor, number)
 
 
 def become_kernel(
@@ -404,7 +433,9 @@ SENTENCES = {
     "together may take no longer.",
     "cpu": "The kernel was stopped: it used more than {cpu} s of processor time.",
     "memory": "The kernel was stopped: it used more than {memory} of memory.",
-    "disk": "The kernel was stopped: it wrote a file that is too large.",
+    "disk": "The kernel was stopped: it wrote files that are too large, or too many.",
+    "processes": "The kernel was stopped: it had more than {processes} processes and "
+    "threads.",
     "signal": "The kernel died of {signal}.",
     "exit": "The kernel ended itself with exit status {status}.",
     "internal": "The kernel could not be started. This is not the notebook's fault.",

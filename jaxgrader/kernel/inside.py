@@ -49,6 +49,8 @@ class Jail:
     readable: list[str] = field(default_factory=list)
     #: The folder of a student's own files; None for a scratch copy.
     writable: str | None = None
+    #: Device files that the platform needs.
+    devices: list[str] = field(default_factory=list)
     #: The folders that belong to this kernel alone; they end with it.
     private: list[str] = field(default_factory=lambda: [str(p) for p in WRITABLE])
     #: The folder of its sockets.

@@ -12,6 +12,7 @@ the file system is the one that bubblewrap gave the fork server.
 
 import ctypes
 import errno
+import mmap
 import os
 import resource
 import stat
@@ -166,11 +167,16 @@ def confine_files(jail: Jail) -> None:
             _allow(rules, jail.writable, everything)
         # No link, and no removal: the client follows what lies here.
         _allow(rules, jail.sockets, read | access.MAKE_SOCK | files)
-        _allow(rules, "/dev", files | access.READ_DIR)
+        for name in DEVICES:
+            _allow(rules, f"/dev/{name}", files | access.READ_DIR)
+        for path in jail.devices:
+            _allow(rules, path, files | access.READ_DIR)
         rules.restrict()
 
 
 SYSTEM = ["/bin", "/etc", "/lib", "/lib32", "/lib64", "/sbin", "/sys", "/usr"]
+#: Not /dev/zero: mapped and shared, it is memory that no limit counts.
+DEVICES = ["full", "null", "ptmx", "pts", "random", "tty", "urandom"]
 PROC = ["/proc"]
 #: Of the machine's own /proc, where the kernel has none of its own.
 OPEN_PROC = [f"/proc/{name}" for name in ("cpuinfo", "filesystems", "meminfo", "stat")]
@@ -239,6 +245,11 @@ def build_filter() -> seccomp.SyscallFilter:
     rules.add_rule(seccomp.ERRNO(errno.ENOSYS), "clone3")
     family = seccomp.ERRNO(errno.EAFNOSUPPORT)
     rules.add_rule(family, "socket", seccomp.Arg(0, seccomp.NE, 1))  # AF_UNIX
+    # Shared memory without a file outlives its mapping, and no limit counts it.
+    hidden = seccomp.Arg(
+        3, seccomp.MASKED_EQ, *[mmap.MAP_SHARED | mmap.MAP_ANONYMOUS] * 2
+    )
+    rules.add_rule(seccomp.ERRNO(errno.ENOMEM), "mmap", hidden)
     rules.add_rule(refuse, "prlimit64", seccomp.Arg(0, seccomp.NE, 0))
     for request in (TIOCSTI, TIOCLINUX):
         low = seccomp.Arg(1, seccomp.MASKED_EQ, 0xFFFFFFFF, request)

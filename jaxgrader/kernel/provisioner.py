@@ -286,7 +286,7 @@ def pack(folder: Path, limit: int) -> int:
 
 
 #: Reasons for a kernel's end that its user should hear of in the log.
-LIMITS = {"cell", "cpu", "disk", "memory", "wall"}
+LIMITS = {"cell", "cpu", "disk", "memory", "processes", "wall"}
 LOST: dict[str, Any] = {
     "status": -9,  # as if killed
     "reason": "lost",

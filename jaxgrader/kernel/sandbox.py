@@ -266,6 +266,7 @@ def jail_for(
         output=limits.output,
         readable=[*view.readable, str(SHARED_CACHE if strict else view.cache)],
         writable=view.writable,
+        devices=list(view.devices),
         private=list(places.values()),
         sockets=str(SOCKETS if strict else sockets),
     )
