@@ -1,0 +1,147 @@
+"""`nbgrader autograde` on right answers: this course's settings against stock ones.
+
+Both courses are scratch copies with the same submissions; only nbgrader_config.py
+differs. What nbgrader's start takes, seconds, is no part of the figures: the processor
+time is read when nbgrader says that it is done with a submission, and the first
+submission of each command is not counted.
+"""
+
+import os
+import shutil
+import statistics
+import sys
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import nbformat
+from nbformat.v4 import new_code_cell
+from nbgrader.api import Gradebook
+
+from benchmarks.figures import Figure, cpu_of, fork_servers
+from demo.commands import command, run
+from demo.students import NOTEBOOKS, answer
+from jaxgrader.kernel.guard import descendants
+
+CLONE = Path(__file__).parent.parent
+STUDENTS = ("ada", "bea", "cleo")
+ROUNDS = 2
+#: Opens the last line that nbgrader logs about a submission.
+DONE = "Setting destination file permissions"
+POINTS = 10
+#: What everybody who has not heard of jaxgrader has: a course, and nbgrader's defaults.
+STOCK = """\
+c = get_config()
+c.CourseDirectory.course_id = "jax"
+c.CourseDirectory.root = "{root}"
+"""
+#: The fork server is to live while the stock course is measured. And as in the stock
+#: course a kernel is asked to end: the time of a killed one is in nobody's account.
+OURS = """
+c.Sandbox.idle = 3600.0
+c.Execute.shutdown_kernel = "graceful"
+"""
+#: The last cell of a submission tells what its kernel has used, as a check.
+CLOCK = "import time; print(time.process_time())"
+
+
+@dataclass(frozen=True)
+class Course:
+    """A scratch course, and where its fork servers are."""
+
+    root: Path
+    runtime: Path
+
+    def prepare(self, config: str) -> None:
+        """Make the assignments, and hand in everybody's right answers."""
+        self.root.mkdir()
+        (self.root / "nbgrader_config.py").write_text(config)
+        (self.root / "source").symlink_to(CLONE / "source")
+        self.nbgrader(*(f"generate_assignment {name}" for name in NOTEBOOKS))
+        for assignment, notebook in NOTEBOOKS.items():
+            for student in STUDENTS:
+                folder = self.root / "submitted" / student / assignment
+                shutil.copytree(self.root / "release" / assignment, folder)
+                answer(assignment, "right_idiomatic")(folder / f"{notebook}.ipynb")
+                add_clock(folder / f"{notebook}.ipynb")
+
+    def nbgrader(self, *lines: str) -> list[float]:
+        """Run nbgrader; return the CPU seconds so far at the end of each submission."""
+        seconds: list[float] = []
+
+        def show(line: str) -> None:
+            if DONE in line:
+                seconds.append(self.spent())
+
+        commands = [command(line, self.root, self.root) for line in lines]
+        for done in run(commands, env=environment(), show=show):
+            if done.status != 0:
+                raise RuntimeError(f"nbgrader {' '.join(done.argv)}:\n{done.log}")
+        return seconds
+
+    def spent(self) -> float:
+        """Return the CPU seconds so far: nbgrader, the kernels, the fork servers."""
+        pids = {*descendants(str(os.getpid())), *fork_servers(self.runtime)}
+        return cpu_of(list(pids))
+
+    def autograde(self) -> dict[str, list[float]]:
+        """Grade everything; return the CPU seconds of notebooks by assignment."""
+        seconds = self.nbgrader(*(f"autograde {name} --force" for name in NOTEBOOKS))
+        count = len(STUDENTS)
+        if len(seconds) != count * len(NOTEBOOKS):
+            raise RuntimeError(f"nbgrader graded {len(seconds)} submissions")
+        costs = {}
+        for number, name in enumerate(NOTEBOOKS):
+            own = seconds[count * number : count * (number + 1)]
+            costs[name] = [after - before for before, after in pairwise(own)]
+            for student, cost in zip(STUDENTS[1:], costs[name], strict=True):
+                self.check(name, student, cost)
+        return costs
+
+    def check(self, assignment: str, student: str, cost: float) -> None:
+        """Raise RuntimeError unless the answer got its points, for CPU time we saw."""
+        with Gradebook(f"sqlite:///{self.root}/gradebook.db", "jax") as gradebook:
+            score = gradebook.find_submission(assignment, student).score
+        folder = self.root / "autograded" / student / assignment
+        used = read_clock(folder / f"{NOTEBOOKS[assignment]}.ipynb")
+        if score != POINTS or cost < used:
+            what = f"{folder}: {score} points, {cost:.2f} CPU s in all"
+            raise RuntimeError(f"{what}, {used:.2f} of them the kernel's")
+
+
+def add_clock(notebook: Path) -> None:
+    """Add a cell that prints the CPU seconds of its kernel."""
+    nb = nbformat.read(notebook, as_version=4)
+    nb.cells.append(new_code_cell(CLOCK))
+    nbformat.write(nb, notebook)
+
+
+def read_clock(notebook: Path) -> float:
+    """Return what that cell has printed."""
+    return float(nbformat.read(notebook, as_version=4).cells[-1].outputs[0].text)
+
+
+def environment() -> dict[str, str]:
+    """Return this process's variables, with this Python's programs on the PATH."""
+    programs = Path(sys.executable).parent
+    return {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+
+
+def notebooks(runtime: Path) -> list[Figure]:
+    """Compare the CPU time of one notebook of each problem, ours and stock in turn."""
+    ours, stock = Course(runtime / "ours", runtime), Course(runtime / "stock", runtime)
+    ours.prepare((CLONE / "nbgrader_config.py").read_text() + OURS)
+    stock.prepare(STOCK.format(root=stock.root))
+    rounds = [(ours.autograde(), stock.autograde()) for _ in range(ROUNDS)]
+    if os.environ.get("RAW"):
+        print(rounds)
+    return [
+        Figure(
+            f"one notebook of {name}, CPU",
+            "s",
+            statistics.median(cost for mine, _ in rounds for cost in mine[name]),
+            statistics.median(cost for _, theirs in rounds for cost in theirs[name]),
+            bar=1 / 4,
+        )
+        for name in NOTEBOOKS
+    ]
