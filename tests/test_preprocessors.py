@@ -11,7 +11,6 @@ from nbformat.notebooknode import NotebookNode
 from demo.commands import Finished
 from tests.conftest import DOUBLE, Course, nbgrader_cell, notebook_of
 
-
 RIGHT = "def double(x):\n    return 2 * x"
 
 

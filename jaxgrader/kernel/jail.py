@@ -212,7 +212,8 @@ FORBIDDEN = """
     finit_module fsconfig fsmount fsopen fspick init_module io_uring_enter
     io_uring_register io_uring_setup ioperm iopl kcmp kexec_file_load kexec_load keyctl
     lookup_dcookie lsm_set_self_attr mbind memfd_create memfd_secret migrate_pages mknod
-    mknodat mount mount_setattr move_mount move_pages mq_open msgget name_to_handle_at
+    mknodat modify_ldt mount mount_setattr move_mount move_pages mq_open msgget
+    name_to_handle_at
     open_by_handle_at open_tree perf_event_open personality pidfd_getfd pivot_root
     process_madvise process_vm_readv process_vm_writev ptrace quotactl quotactl_fd
     reboot request_key semget set_mempolicy setdomainname sethostname setns
