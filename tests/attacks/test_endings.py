@@ -120,7 +120,7 @@ DEATHS = {
     ),
     "a bad instruction": (
         "import ctypes, mmap\n"
-        "m = mmap.mmap(-1, 4096, prot=7); m.write(b'\\x0f\\x0b')\n"
+        "m = mmap.mmap(-1, 4096, 34, prot=7); m.write(b'\\x0f\\x0b')\n"
         "ctypes.CFUNCTYPE(None)(ctypes.addressof(ctypes.c_char.from_buffer(m)))()",
         "The kernel died of SIG",
     ),
@@ -139,7 +139,8 @@ DEATHS = {
     ),
     "an unknown system call's kill": (
         "import ctypes, mmap\n"
-        "m = mmap.mmap(-1, 4096, prot=7); m.write(bytes.fromhex('b814000000cd80c3'))\n"
+        "m = mmap.mmap(-1, 4096, 34, prot=7)\n"
+        "m.write(bytes.fromhex('b814000000cd80c3'))\n"
         "ctypes.CFUNCTYPE(None)(ctypes.addressof(ctypes.c_char.from_buffer(m)))()",
         "The kernel died of SIG",
     ),
