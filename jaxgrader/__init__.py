@@ -14,6 +14,8 @@
 #                      and autograde that replace stock ones
 #   verdicts.py        what a test cell's outputs are worth, and how nbgrader is told
 #   exchange.py        collect, without following links
+#   grading/           TRUST BOUNDARY: the two ends of the wire; laid out in its
+#                      __init__.py
 #   kernel/            TRUST BOUNDARY: warm, jailed kernels; laid out in its __init__.py
 #   errors.py          three roots: the submission's fault, the course author's, ours
 #
