@@ -51,6 +51,13 @@ test: lint $(browser)  ## Everything: lint, types, import rules, unit, course, b
 attacks: $(ready)  ## The attacks on the sandbox: not all are beaten, see docs/design.md
 	$(BIN)/python -m pytest -n auto --dist loadfile tests/attacks $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(ready)  ## Broken frames for the wire, guided by coverage; SECONDS_OF_FUZZ=60
+	$(call install,-c requirements.txt --editable '.[fuzz]')
+	$(BIN)/python -m tests.grading.fuzz_wire artifacts/fuzz -artifact_prefix=artifacts/ \
+	  -max_total_time=$(or $(SECONDS_OF_FUZZ),60) -max_len=2000 -timeout=10 \
+	  -rss_limit_mb=2048 -print_final_stats=1 $(ARGS)
+
 .PHONY: bench
 bench: $(ready)  ## Speed and size against stock nbgrader, as ratios; fails below a bar
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -75,9 +82,9 @@ lab: $(ready)  ## JupyterLab on this course, formgrader and Assignment List read
 .PHONY: requirements
 requirements: $(ready)  ## Pin the environment anew (requirements.txt)
 	$(BIN)/uv pip compile --quiet --upgrade --universal --fork-strategy fewest \
-	  --python-version 3.11 --all-extras --no-emit-package jaxgrader \
+	  --python-version 3.11 --extra demo --extra test --no-emit-package jaxgrader \
 	  --custom-compile-command "make requirements" -o requirements.txt pyproject.toml
 
 .PHONY: clean
 clean:  ## Remove the environment and what the tools left (never a gradebook)
-	rm -rf .venv artifacts build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv artifacts build .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
