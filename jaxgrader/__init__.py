@@ -17,6 +17,13 @@
 #   grading/           TRUST BOUNDARY: the two ends of the wire; laid out in its
 #                      __init__.py
 #   kernel/            TRUST BOUNDARY: warm, jailed kernels; laid out in its __init__.py
+#   testing.py         what test cells import: asserts on values and on traced programs
+#   trees.py           compare trees of arrays, and say everything that differs
+#   exports.py         a call as a program: packed, checked, read and run elsewhere
+#   explain.py         why JAX could not trace a function, in the student's words
+#   programs.py        Program and Loop: what a test judges
+#   dataflow.py        what the results depend on, and how often loops turn
+#   stablehlo.py       reads StableHLO, and refuses what is not on its lists
 #   errors.py          three roots: the submission's fault, the course author's, ours
 #
 # Imports go downwards only, in the order of this list; import-linter holds us to it.

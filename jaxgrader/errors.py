@@ -2,6 +2,7 @@
 
 * JaxgraderError
   x SubmissionError        the student handed in something that cannot be graded
+    + ProgramError         a function that JAX cannot trace, or a program out of bounds
   x CourseError            the course author's notebook or setting is wrong
   x GraderError            ours, or this machine's
     + PlatformError        the accelerator that the course asks for is not here
@@ -33,3 +34,7 @@ class PlatformError(GraderError):
 
 class SandboxError(GraderError):
     """No kernel can be jailed as ``c.Sandbox.level`` asks for."""
+
+
+class ProgramError(SubmissionError):
+    """A function of the submission does not trace to a program that may be judged."""

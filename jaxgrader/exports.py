@@ -1,0 +1,308 @@
+"""A call of a function as a program that can be carried elsewhere, judged, and run.
+
+`export_call` runs where the function is; across the wire that is the student's process.
+`load_program` runs in the inspector, an isolated process without any code of the
+student's: it reads the very bytes that it also runs, so the structure that a test
+judges and the values that it compares belong to one and the same program.
+
+A packed program is, in this order: `MAGIC`; the length of the header, four bytes,
+little-endian; the header, JSON that says how the results are nested; StableHLO as a
+portable artifact. What arrays go in and come out is read from the StableHLO itself.
+
+Guarantees: only operations and kernels that stablehlo.py lists; one platform, the CPU;
+no effects, callbacks, collectives or run-time shapes; inputs of the shapes and dtypes
+of the arguments that the test gave. Whatever is wrong is a `ProgramError`.
+
+Assumes: `load_program` is called in a process whose memory, time and crash are bounded
+from outside. A program may loop for ever, ask for any memory, or crash a parser.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export
+
+from jaxgrader.errors import ProgramError
+from jaxgrader.explain import explain
+from jaxgrader.programs import MAX_CONSTANT_BYTES, Program, describe
+from jaxgrader.stablehlo import Array, Module, read_module
+
+MAGIC = b"JXG1"
+
+#: A packed program may not be larger, in bytes.
+MAX_BYTES = 4 << 20
+
+#: Nor the part of it that says how the results are nested.
+MAX_HEADER_BYTES = 1 << 16
+
+_ARRAYS = (jax.Array, np.ndarray)
+
+
+def export_call(
+    fn: Callable[..., object],
+    args: Sequence[object] = (),
+    kwargs: Mapping[str, object] | None = None,
+) -> bytes:
+    """Trace `fn(*args, **kwargs)` for its array arguments, and pack the program.
+
+    NumPy and JAX arrays, those without axes and PRNG keys included, become inputs, of
+    which only shape and dtype matter; this goes for arrays in tuples, lists and dicts
+    too. Everything else is held as it is. Raises ProgramError, in words for the author
+    of `fn`, if JAX cannot trace it, if it returns anything but numbers and arrays in
+    tuples, lists and dicts, or if the program cannot leave the process.
+    """
+    call = _Call(args, kwargs)
+    nesting: list[object] = []
+
+    def flat(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+        new_args, new_kwargs = call.rebuild(arrays)
+        leaves: list[jax.Array] = []
+        nesting[:] = [_flatten(fn(*new_args, **new_kwargs), leaves)]
+        return tuple(leaves)
+
+    artifact = _lower(jax.jit(flat, keep_unused=True), call.inputs)
+    header = json.dumps(nesting[0]).encode()
+    return b"".join([MAGIC, len(header).to_bytes(4, "little"), header, artifact])
+
+
+@dataclass(frozen=True)
+class LoadedProgram:
+    """A program of which structure and values can be judged.
+
+    Made by `load_program`.
+    """
+
+    program: Program
+    nesting: object
+    exported: export.Exported
+    inputs: tuple[Array, ...]
+
+    def run(
+        self, args: Sequence[object] = (), kwargs: Mapping[str, object] | None = None
+    ) -> object:
+        """Run this program on other arrays, in the places of the first ones.
+
+        Everything but the arrays is ignored: it is part of the program. Returns JAX
+        arrays, nested like the results of the function; a number has become an array
+        without axes, a PRNG key its data. Raises ProgramError for arrays of other
+        shapes or dtypes, and for a program that does not compile or run.
+        """
+        call = _Call(args, kwargs)
+        _check_inputs(self.inputs, call)
+        try:
+            leaves = jax.block_until_ready(self.exported.call(*call.inputs))
+        except Exception as error:
+            # Which ones a compiler raises is nowhere written down.
+            raise ProgramError(DOES_NOT_RUN.format(_first_line(error))) from None
+        return _unflatten(self.nesting, iter(leaves))
+
+
+def load_program(
+    data: bytes,
+    args: Sequence[object] = (),
+    kwargs: Mapping[str, object] | None = None,
+    *,
+    max_bytes: int = MAX_BYTES,
+    max_constant_bytes: int = MAX_CONSTANT_BYTES,
+) -> LoadedProgram:
+    """Unpack, check and read what `export_call` gave for these arguments.
+
+    Raises ProgramError, whatever is wrong with the bytes.
+    """
+    if len(data) > max_bytes:
+        raise ProgramError(TOO_LARGE.format(max_bytes))
+    nesting, artifact = _unpack(data)
+    module = read_module(artifact, max_constant_bytes=max_constant_bytes)
+    _check_inputs(module.inputs, _Call(args, kwargs))
+    if _count(nesting) != len(module.outputs):
+        raise ProgramError(NOT_PACKED)
+    return LoadedProgram(
+        program=describe(module),
+        nesting=nesting,
+        exported=_exported(module, artifact),
+        inputs=module.inputs,
+    )
+
+
+def read_packed(data: bytes) -> Program:
+    """Read the structure of a packed program that this process made itself."""
+    artifact = _unpack(data)[1]
+    return describe(read_module(artifact, max_constant_bytes=MAX_BYTES))
+
+
+class _Call:
+    """The arguments of a call: arrays, and how to put others in their places."""
+
+    def __init__(
+        self, args: Sequence[object], kwargs: Mapping[str, object] | None
+    ) -> None:
+        both = tuple(args), dict(kwargs or {})
+        self.leaves, self.tree = jax.tree.flatten(both)
+        self.places = [
+            i for i, leaf in enumerate(self.leaves) if isinstance(leaf, _ARRAYS)
+        ]
+        self.inputs = [_as_input(self.leaves[i]) for i in self.places]
+
+    def rebuild(self, arrays: Sequence[jax.Array]) -> tuple[Any, Any]:
+        leaves = list(self.leaves)
+        for place, array in zip(self.places, arrays, strict=True):
+            given = leaves[place]
+            if _is_key(given):
+                array = jax.random.wrap_key_data(array, impl=jax.random.key_impl(given))
+            leaves[place] = array
+        args, kwargs = jax.tree.unflatten(self.tree, leaves)
+        return args, kwargs
+
+
+def _is_key(value: object) -> bool:
+    return isinstance(value, jax.Array) and jnp.issubdtype(
+        value.dtype, jax.dtypes.prng_key
+    )
+
+
+def _as_input(value: Any) -> jax.Array:
+    """An array as a program takes it: of a dtype that is on, a key as its data."""
+    return jax.random.key_data(value) if _is_key(value) else jnp.asarray(value)
+
+
+def _lower(jitted: Any, inputs: Sequence[jax.Array]) -> bytes:
+    shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in inputs]
+    try:
+        jitted.trace(*shapes)
+    except ProgramError:
+        raise
+    except Exception as error:  # whatever the student's function raises
+        raise ProgramError(explain(error)) from None
+    try:
+        exported = export.export(jitted, platforms=("cpu",))(*shapes)
+    except (NotImplementedError, ValueError) as error:
+        raise ProgramError(NOT_EXPORTED.format(_first_line(error))) from None
+    return bytes(exported.mlir_module_serialized)
+
+
+def _exported(module: Module, artifact: bytes) -> export.Exported:
+    """Make the artifact callable.
+
+    All that JAX wants to know beside it comes from a program of our own, with the same
+    inputs and outputs, so that nothing else has to be taken from a stranger.
+    """
+    shapes = [jax.ShapeDtypeStruct(a.shape, jnp.dtype(a.dtype)) for a in module.inputs]
+
+    def zeros(*_: jax.Array) -> tuple[jax.Array, ...]:
+        return tuple(jnp.zeros(a.shape, a.dtype) for a in module.outputs)
+
+    frame = export.export(jax.jit(zeros, keep_unused=True), platforms=("cpu",))(*shapes)
+    got = tuple(Array(str(a.dtype), a.shape) for a in frame.out_avals)
+    if got != module.outputs:
+        raise ProgramError(OTHER_PRECISION)
+    return replace(frame, mlir_module_serialized=artifact)
+
+
+def _check_inputs(wanted: tuple[Array, ...], call: _Call) -> None:
+    given = tuple(Array(str(x.dtype), x.shape) for x in call.inputs)
+    if wanted != given:
+        raise ProgramError(OTHER_INPUTS.format(_listed(wanted), _listed(given)))
+
+
+def _listed(arrays: tuple[Array, ...]) -> str:
+    return ", ".join(f"{a.dtype}{list(a.shape)}" for a in arrays) or "no array"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0][:200]
+
+
+# How results are nested: an array is 0, None is null, a tuple is {"tuple": [...]}, a
+# dict is {"dict": [[key, ...], ...]}, a list is a list.
+
+
+def _flatten(value: Any, leaves: list[jax.Array]) -> object:
+    if value is None:
+        return None
+    if type(value) is list:
+        return [_flatten(v, leaves) for v in value]
+    if isinstance(value, tuple):  # what jnp.linalg returns has names, too
+        return {"tuple": [_flatten(v, leaves) for v in value]}
+    if type(value) is dict and all(type(key) in (str, int) for key in value):
+        return {"dict": [[key, _flatten(v, leaves)] for key, v in value.items()]}
+    leaves.append(_as_result(value))
+    return 0
+
+
+def _as_result(value: Any) -> jax.Array:
+    number = isinstance(value, bool | int | float | complex | np.number | np.bool_)
+    if not number and not isinstance(value, _ARRAYS):
+        raise ProgramError(NOT_AN_ARRAY.format(type(value).__name__))
+    return _as_input(value)
+
+
+def _unflatten(nesting: Any, leaves: Any) -> object:
+    if nesting is None:
+        return None
+    if nesting == 0:
+        return next(leaves)
+    if isinstance(nesting, list):
+        return [_unflatten(v, leaves) for v in nesting]
+    if "tuple" in nesting:
+        return tuple(_unflatten(v, leaves) for v in nesting["tuple"])
+    return {key: _unflatten(v, leaves) for key, v in nesting["dict"]}
+
+
+def _count(nesting: Any) -> int:
+    """Count the arrays; raise ProgramError for what `_flatten` never returns."""
+    match nesting:
+        case None:
+            return 0
+        case 0 if type(nesting) is int:
+            return 1
+        case list():
+            return sum(map(_count, nesting))
+        case {"tuple": list(values)} if len(nesting) == 1:
+            return sum(map(_count, values))
+        case {"dict": list(items)} if len(nesting) == 1:
+            return sum(map(_count_item, items))
+    raise ProgramError(NOT_PACKED)
+
+
+def _count_item(item: Any) -> int:
+    match item:
+        case [str() | int(), value]:
+            return _count(value)
+    raise ProgramError(NOT_PACKED)
+
+
+def _unpack(data: bytes) -> tuple[Any, bytes]:
+    start = len(MAGIC) + 4
+    size = int.from_bytes(data[len(MAGIC) : start], "little")
+    header = data[start : start + size]
+    if data[: len(MAGIC)] != MAGIC or size > MAX_HEADER_BYTES or len(header) != size:
+        raise ProgramError(NOT_PACKED)
+    try:
+        nesting = json.loads(header)
+        _count(nesting)
+    except (ValueError, RecursionError):
+        raise ProgramError(NOT_PACKED) from None
+    return nesting, data[start + size :]
+
+
+NOT_PACKED = "this is not a program that jaxgrader packed"
+TOO_LARGE = (
+    "the program is larger than {} bytes. Compute from the arguments, and write loops "
+    "with jax.lax instead of letting Python unroll them"
+)
+NOT_EXPORTED = (
+    "the program that JAX traced cannot leave this process ({}). Remove callbacks and "
+    "jax.debug.print from what the test calls"
+)
+NOT_AN_ARRAY = "your function returned a {}, expected an array"
+OTHER_INPUTS = "the program takes {}, and the test gives {}"
+OTHER_PRECISION = (
+    "the program returns 64-bit numbers, which are off in JAX unless asked for. Remove "
+    "jax_enable_x64, and compute in float32"
+)
+DOES_NOT_RUN = "the program that JAX traced cannot be compiled or run: {}"
