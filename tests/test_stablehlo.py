@@ -100,7 +100,8 @@ REFUSED = {
             "%a = stablehlo.constant dense<0.0> : tensor<f32> "
             "%s = stablehlo.constant dense<4> : tensor<1xi64> "
             "%y = stablehlo.rng %a, %a, %s, distribution = NORMAL : "
-            f"(tensor<f32>, tensor<f32>, tensor<1xi64>) -> {TENSOR} return %y : {TENSOR}"
+            f"(tensor<f32>, tensor<f32>, tensor<1xi64>) -> {TENSOR} "
+            f"return %y : {TENSOR}"
         ),
         "operation stablehlo.rng",
     ),
