@@ -6,8 +6,8 @@ student's: it reads the very bytes that it also runs, so the structure that a te
 judges and the values that it compares belong to one and the same program.
 
 A packed program is, in this order: `MAGIC`; the length of the header, four bytes,
-little-endian; the header, JSON that says how the results are nested; StableHLO as a
-portable artifact. What arrays go in and come out is read from the StableHLO itself.
+little-endian; the header, JSON that says how the results are nested; StableHLO as text
+in UTF-8. What arrays go in and come out is read from the StableHLO itself.
 
 Guarantees: only operations and kernels that stablehlo.py lists; one platform, the CPU;
 no effects, callbacks, collectives or run-time shapes; inputs of the shapes and dtypes
@@ -30,7 +30,7 @@ from jax import export
 from jaxgrader.errors import ProgramError
 from jaxgrader.explain import explain
 from jaxgrader.programs import MAX_CONSTANT_BYTES, Program, describe
-from jaxgrader.stablehlo import Array, Module, read_module
+from jaxgrader.stablehlo import Array, Module, read_module, to_text
 
 MAGIC = b"JXG1"
 
@@ -40,7 +40,8 @@ MAX_BYTES = 4 << 20
 #: Nor the part of it that says how the results are nested.
 MAX_HEADER_BYTES = 1 << 16
 
-_ARRAYS = (jax.Array, np.ndarray)
+#: Nor may the results be nested deeper than this.
+MAX_NESTING = 50
 
 
 def export_call(
@@ -65,9 +66,9 @@ def export_call(
         nesting[:] = [_flatten(fn(*new_args, **new_kwargs), leaves)]
         return tuple(leaves)
 
-    artifact = _lower(jax.jit(flat, keep_unused=True), call.inputs)
+    program = _lower(jax.jit(flat, keep_unused=True), call.inputs).encode()
     header = json.dumps(nesting[0]).encode()
-    return b"".join([MAGIC, len(header).to_bytes(4, "little"), header, artifact])
+    return b"".join([MAGIC, len(header).to_bytes(4, "little"), header, program])
 
 
 @dataclass(frozen=True)
@@ -116,23 +117,23 @@ def load_program(
     """
     if len(data) > max_bytes:
         raise ProgramError(TOO_LARGE.format(max_bytes))
-    nesting, artifact = _unpack(data)
-    module = read_module(artifact, max_constant_bytes=max_constant_bytes)
+    nesting, program = _unpack(data)
+    module = read_module(program, max_constant_bytes=max_constant_bytes)
     _check_inputs(module.inputs, _Call(args, kwargs))
     if _count(nesting) != len(module.outputs):
         raise ProgramError(NOT_PACKED)
     return LoadedProgram(
         program=describe(module),
         nesting=nesting,
-        exported=_exported(module, artifact),
+        exported=_exported(module),
         inputs=module.inputs,
     )
 
 
 def read_packed(data: bytes) -> Program:
     """Read the structure of a packed program that this process made itself."""
-    artifact = _unpack(data)[1]
-    return describe(read_module(artifact, max_constant_bytes=MAX_BYTES))
+    program = _unpack(data)[1]
+    return describe(read_module(program, max_constant_bytes=MAX_BYTES))
 
 
 class _Call:
@@ -143,9 +144,7 @@ class _Call:
     ) -> None:
         both = tuple(args), dict(kwargs or {})
         self.leaves, self.tree = jax.tree.flatten(both)
-        self.places = [
-            i for i, leaf in enumerate(self.leaves) if isinstance(leaf, _ARRAYS)
-        ]
+        self.places = [i for i, leaf in enumerate(self.leaves) if _is_input(leaf)]
         self.inputs = [_as_input(self.leaves[i]) for i in self.places]
 
     def rebuild(self, arrays: Sequence[jax.Array]) -> tuple[Any, Any]:
@@ -159,6 +158,12 @@ class _Call:
         return args, kwargs
 
 
+def _is_input(value: object) -> bool:
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind not in "OSUMm"
+    return isinstance(value, jax.Array)
+
+
 def _is_key(value: object) -> bool:
     return isinstance(value, jax.Array) and jnp.issubdtype(
         value.dtype, jax.dtypes.prng_key
@@ -167,10 +172,14 @@ def _is_key(value: object) -> bool:
 
 def _as_input(value: Any) -> jax.Array:
     """An array as a program takes it: of a dtype that is on, a key as its data."""
-    return jax.random.key_data(value) if _is_key(value) else jnp.asarray(value)
+    if _is_key(value):
+        return jax.random.key_data(value)
+    if isinstance(value, np.ndarray) and not value.dtype.isnative:
+        value = value.astype(value.dtype.newbyteorder("="))
+    return jnp.asarray(value)
 
 
-def _lower(jitted: Any, inputs: Sequence[jax.Array]) -> bytes:
+def _lower(jitted: Any, inputs: Sequence[jax.Array]) -> str:
     shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in inputs]
     try:
         jitted.trace(*shapes)
@@ -182,11 +191,11 @@ def _lower(jitted: Any, inputs: Sequence[jax.Array]) -> bytes:
         exported = export.export(jitted, platforms=("cpu",))(*shapes)
     except (NotImplementedError, ValueError) as error:
         raise ProgramError(NOT_EXPORTED.format(_first_line(error))) from None
-    return bytes(exported.mlir_module_serialized)
+    return to_text(bytes(exported.mlir_module_serialized))
 
 
-def _exported(module: Module, artifact: bytes) -> export.Exported:
-    """Make the artifact callable.
+def _exported(module: Module) -> export.Exported:
+    """Make what was read and checked callable.
 
     All that JAX wants to know beside it comes from a program of our own, with the same
     inputs and outputs, so that nothing else has to be taken from a stranger.
@@ -196,11 +205,11 @@ def _exported(module: Module, artifact: bytes) -> export.Exported:
     def zeros(*_: jax.Array) -> tuple[jax.Array, ...]:
         return tuple(jnp.zeros(a.shape, a.dtype) for a in module.outputs)
 
+    for array in (*module.inputs, *module.outputs):
+        if jax.dtypes.canonicalize_dtype(array.dtype) != jnp.dtype(array.dtype):
+            raise ProgramError(OTHER_PRECISION)
     frame = export.export(jax.jit(zeros, keep_unused=True), platforms=("cpu",))(*shapes)
-    got = tuple(Array(str(a.dtype), a.shape) for a in frame.out_avals)
-    if got != module.outputs:
-        raise ProgramError(OTHER_PRECISION)
-    return replace(frame, mlir_module_serialized=artifact)
+    return replace(frame, mlir_module_serialized=module.artifact)
 
 
 def _check_inputs(wanted: tuple[Array, ...], call: _Call) -> None:
@@ -236,7 +245,7 @@ def _flatten(value: Any, leaves: list[jax.Array]) -> object:
 
 def _as_result(value: Any) -> jax.Array:
     number = isinstance(value, bool | int | float | complex | np.number | np.bool_)
-    if not number and not isinstance(value, _ARRAYS):
+    if not number and not _is_input(value):
         raise ProgramError(NOT_AN_ARRAY.format(type(value).__name__))
     return _as_input(value)
 
@@ -253,30 +262,32 @@ def _unflatten(nesting: Any, leaves: Any) -> object:
     return {key: _unflatten(v, leaves) for key, v in nesting["dict"]}
 
 
-def _count(nesting: Any) -> int:
+def _count(nesting: Any, depth: int = 0) -> int:
     """Count the arrays; raise ProgramError for what `_flatten` never returns."""
+    if depth > MAX_NESTING:
+        raise ProgramError(NOT_PACKED)
     match nesting:
         case None:
             return 0
         case 0 if type(nesting) is int:
             return 1
         case list():
-            return sum(map(_count, nesting))
+            return sum(_count(value, depth + 1) for value in nesting)
         case {"tuple": list(values)} if len(nesting) == 1:
-            return sum(map(_count, values))
+            return sum(_count(value, depth + 1) for value in values)
         case {"dict": list(items)} if len(nesting) == 1:
-            return sum(map(_count_item, items))
+            return sum(_count_item(item, depth + 1) for item in items)
     raise ProgramError(NOT_PACKED)
 
 
-def _count_item(item: Any) -> int:
+def _count_item(item: Any, depth: int) -> int:
     match item:
         case [str() | int(), value]:
-            return _count(value)
+            return _count(value, depth)
     raise ProgramError(NOT_PACKED)
 
 
-def _unpack(data: bytes) -> tuple[Any, bytes]:
+def _unpack(data: bytes) -> tuple[Any, str]:
     start = len(MAGIC) + 4
     size = int.from_bytes(data[len(MAGIC) : start], "little")
     header = data[start : start + size]
@@ -285,9 +296,9 @@ def _unpack(data: bytes) -> tuple[Any, bytes]:
     try:
         nesting = json.loads(header)
         _count(nesting)
+        return nesting, data[start + size :].decode()
     except (ValueError, RecursionError):
         raise ProgramError(NOT_PACKED) from None
-    return nesting, data[start + size :]
 
 
 NOT_PACKED = "this is not a program that jaxgrader packed"
@@ -296,8 +307,9 @@ TOO_LARGE = (
     "with jax.lax instead of letting Python unroll them"
 )
 NOT_EXPORTED = (
-    "the program that JAX traced cannot leave this process ({}). Remove callbacks and "
-    "jax.debug.print from what the test calls"
+    "the program that JAX traced cannot be written down ({}). Remove callbacks and "
+    "jax.debug.print from what the test calls, and return what a loop computes instead "
+    "of storing it"
 )
 NOT_AN_ARRAY = "your function returned a {}, expected an array"
 OTHER_INPUTS = "the program takes {}, and the test gives {}"

@@ -7,8 +7,9 @@ Guarantees: what is read holds only operations of `ALLOWED`, kernels of `KERNELS
 constants of a bounded size, all of which compute their results from their operands and
 do nothing else. Whatever is wrong with the bytes is a `ProgramError`.
 
-Assumes: the parser of MLIR is C++ and may crash on bytes that were made to crash it.
-So bytes from a student are read in a process of their own, jailed like a kernel.
+Assumes: the parsers of MLIR are C++ and may crash on what was made to crash them. So a
+student's program is read in a process of its own, jailed like a kernel. And it is read
+as text: of 220 portable artifacts with one bit flipped, several abort the process.
 """
 
 from collections.abc import Iterable, Mapping
@@ -103,6 +104,7 @@ class Module:
     inputs: tuple[Array, ...]
     outputs: tuple[Array, ...]
     constant_bytes: int
+    artifact: bytes  # what was read, as jax.export carries it
 
     @property
     def main(self) -> Block:
@@ -110,7 +112,7 @@ class Module:
 
 
 def read_module(program: str | bytes, *, max_constant_bytes: int) -> Module:
-    """Read StableHLO: MLIR's text, or the bytes of a portable artifact.
+    """Read StableHLO: MLIR's text, or the bytes of a portable artifact of our own.
 
     Raises ProgramError for what is malformed, for any operation that is not in
     `ALLOWED`, and for constants of more than `max_constant_bytes` together; an array
@@ -134,6 +136,20 @@ def _parse(program: str | bytes, context: ir.Context) -> ir.Module:
     return module
 
 
+def to_text(artifact: bytes) -> str:
+    """Write a portable artifact of our own as text, without paths of source files."""
+    with make_ir_context() as context:
+        return str(stablehlo.deserialize_portable_artifact(context, artifact))
+
+
+def _to_artifact(module: ir.Module) -> bytes:
+    version = stablehlo.get_current_version()
+    try:
+        return bytes(stablehlo.serialize_portable_artifact(module, version))
+    except ValueError:
+        raise ProgramError(NOT_A_PROGRAM) from None
+
+
 class _Reader:
     """Gives each value of one module its number, and counts its constants."""
 
@@ -145,9 +161,11 @@ class _Reader:
     def module(self, module: ir.Module) -> Module:
         functions = {}
         main = None
+        _strip(module.operation)
         for op in module.body.operations:
             if op.operation.name != "func.func":
                 raise _refused(op.operation.name)
+            _strip(op.operation)
             name = ir.StringAttr(op.operation.attributes["sym_name"]).value
             functions[name] = self.block(op.operation, 0, 0)
             main = op if name == "main" else main
@@ -161,6 +179,7 @@ class _Reader:
             inputs=tuple(map(_array, kind.inputs)),
             outputs=tuple(map(_array, kind.results)),
             constant_bytes=self.constant_bytes,
+            artifact=_to_artifact(module),
         )
 
     def block(self, op: ir.Operation, region: int, depth: int) -> Block:
@@ -177,6 +196,7 @@ class _Reader:
 
     def op(self, op: ir.Operation, depth: int) -> Op:
         name = _checked_name(op)
+        _strip(op)
         regions = range(len(op.regions))
         return Op(
             name=name,
@@ -204,6 +224,17 @@ class _Reader:
     def ids(self, values: Iterable[ir.Value[ir.Type]]) -> tuple[int, ...]:
         numbers = self.numbers
         return tuple(numbers.setdefault(value, len(numbers)) for value in values)
+
+
+def _strip(op: ir.Operation) -> None:
+    """Remove notes to compilers: how to share work among devices, names of results.
+
+    What an operation computes does not depend on them, but for a kernel's options.
+    """
+    for name in list(op.attributes):
+        note = "." in name and name != "mhlo.backend_config"
+        if note or name in ("arg_attrs", "res_attrs"):
+            del op.attributes[name]
 
 
 def _checked_name(op: ir.Operation) -> str:

@@ -212,6 +212,10 @@ class TestTripCount:
         assert turns(start, direction, stop, step) == count
 
 
+def twice(step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return jax.jit(lambda x: step(step(x)))
+
+
 TENSOR = "tensor<4xf32>"
 
 
@@ -248,12 +252,10 @@ class TestForged:
 
     def test_loops_that_multiply(self) -> None:
         def many(x: Any) -> Any:
-            step = jax.jit(lambda x: power_loop(x, 2))
-            for _ in range(5):
-                step = jax.jit(
-                    lambda x, step=step: step(step(step(step(step(step(step(x)))))))
-                )
-            return step(x)  # 7**5 loops
+            step: Callable[[Any], Any] = jax.jit(lambda x: power_loop(x, 2))
+            for _ in range(14):
+                step = twice(step)
+            return step(x)
 
         with pytest.raises(ProgramError, match="more than 10000 loops"):
             summary(many)

@@ -36,12 +36,12 @@ def answer(assignment: str, name: str) -> Callable[..., Any]:
     return function
 
 
-def power_loop(x: jax.Array, turns: int) -> jax.Array:
+def power_loop(x: Any, turns: Any) -> Any:
     """Compute tanh, turns times, in a loop that JAX sees."""
     return jax.lax.fori_loop(0, turns, lambda _, h: jnp.tanh(h), x)
 
 
-def power_unrolled(x: jax.Array, turns: int) -> jax.Array:
+def power_unrolled(x: Any, turns: int) -> Any:
     """Compute tanh, turns times, in a loop that only Python sees."""
     for _ in range(turns):
         x = jnp.tanh(x)
@@ -52,21 +52,21 @@ def power_unrolled(x: jax.Array, turns: int) -> jax.Array:
 X = np.array([0.5, -1.0, 0.25, 2.0], np.float32)
 
 
-def unused(x: jax.Array, turns: int) -> jax.Array:
+def unused(x: Any, turns: int) -> Any:
     """A decoy: a loop of which nobody uses the outcome."""
     power_loop(x, turns)
     return power_unrolled(x, turns)
 
 
-def times_zero(x: jax.Array, turns: int) -> jax.Array:
+def times_zero(x: Any, turns: int) -> Any:
     """A decoy: a loop of which the outcome is added, times zero."""
     return power_unrolled(x, turns) + 0.0 * power_loop(x, turns)
 
 
-def spare_carry(x: jax.Array, turns: int) -> jax.Array:
+def spare_carry(x: Any, turns: int) -> Any:
     """A decoy: a busy loop that returns the unrolled answer that it was given."""
 
-    def turn(_: int, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def turn(_: int, carry: Any) -> Any:
         kept, busy = carry
         return kept, jnp.tanh(busy)
 
