@@ -37,6 +37,12 @@ def _where(error: BaseException) -> str:
     return "it"
 
 
+USES_LEFT_OVERS = (
+    "uses an array that was left over from an earlier trace, or from inside of a loop. "
+    "Make every array, module and Rngs in the call that uses it, and return what a "
+    "loop computes instead of storing it"
+)
+
 #: The first that fits counts.
 REMEDIES: tuple[tuple[type[BaseException], str], ...] = (
     (
@@ -66,9 +72,7 @@ REMEDIES: tuple[tuple[type[BaseException], str], ...] = (
     ),
     (
         jax.errors.UnexpectedTracerError,
-        "uses an array that was left over from an earlier trace, or from inside of a "
-        "loop. Make every array in the call that uses it, and return what a loop "
-        "computes instead of storing it",
+        USES_LEFT_OVERS,
     ),
     (RecursionError, "calls itself without an end (RecursionError)"),
 )
