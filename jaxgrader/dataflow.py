@@ -18,6 +18,12 @@ from jaxgrader.stablehlo import MAX_DEPTH, Block, Module, Op
 #: Loops in a program, each counted wherever a call repeats it.
 MAX_LOOPS = 10_000
 
+#: Operations in a program, counted in the same way.
+MAX_OPERATIONS = 10**9
+
+#: Functions, each counted for every set of constants that is passed to it.
+MAX_FUNCTIONS = 10_000
+
 #: Constants, one per argument of a function; None where it is not known.
 Constants = tuple[int | None, ...]
 
@@ -35,19 +41,22 @@ class SummaryLoop:
 class Summary:
     """The live operations of a stretch of program.
 
+    loop_count: how many loops there are, those in loops included.
     whole: do all of them compute integers or booleans?
     """
 
     operations: "Counter[str]" = field(default_factory=Counter)
     loops: list[SummaryLoop] = field(default_factory=list)
+    loop_count: int = 0
     whole: bool = True
 
     def add(self, other: "Summary") -> None:
         self.operations.update(other.operations)
         self.loops += other.loops
+        self.loop_count += other.loop_count
         self.whole &= other.whole
-        if len(self.loops) > MAX_LOOPS:
-            raise ProgramError(TOO_LARGE)
+        if self.loop_count > MAX_LOOPS:
+            raise ProgramError(TOO_MANY_LOOPS)
 
     def count(self, op: Op) -> None:
         self.operations[op.name] += 1
@@ -59,9 +68,12 @@ def summarise(module: Module) -> Summary:
     everything = frozenset(range(len(module.main.returns)))
     unknown = (None,) * len(module.main.arguments)
     try:
-        return _Forwards(module).function("main", everything, unknown)
+        summary = _Forwards(module).function("main", everything, unknown)
     except RecursionError:
         raise ProgramError(TOO_DEEP) from None
+    if sum(summary.operations.values()) > MAX_OPERATIONS:
+        raise ProgramError(TOO_LARGE)
+    return summary
 
 
 class _Place(NamedTuple):
@@ -177,6 +189,8 @@ class _Forwards:
         """Summarise what the wanted results of a function depend on."""
         key = name, wanted, constants
         if key not in self.known:
+            if len(self.known) > MAX_FUNCTIONS:
+                raise ProgramError(TOO_LARGE)
             live = self.backwards.function(name, wanted)
             block = self.functions[name]
             self.known[key] = self.block(block, live, constants)
@@ -208,7 +222,8 @@ class _Forwards:
         if turn.whole and turn.operations.keys() >= MIXES_BITS:
             return turn
         loop = SummaryLoop(self.trip_count(op, constants), turn.operations, turn.loops)
-        return Summary(Counter(turn.operations), [loop], whole=turn.whole)
+        count = 1 + turn.loop_count
+        return Summary(Counter(turn.operations), [loop], count, turn.whole)
 
     # How often a loop turns.
 
@@ -327,4 +342,8 @@ MIXES_BITS = frozenset({"xor", "shift_left", "shift_right_logical"})
 
 CALLS_ITSELF = "the program has a function that calls itself; no JAX program does"
 TOO_DEEP = "the program has loops, branches and calls nested too deeply to be read"
-TOO_LARGE = f"the program has more than {MAX_LOOPS} loops: write fewer, and nest them"
+TOO_MANY_LOOPS = f"the program has more than {MAX_LOOPS} loops: write fewer"
+TOO_LARGE = (
+    f"the program has more than {MAX_OPERATIONS} operations, or calls functions in "
+    f"more than {MAX_FUNCTIONS} ways. Write loops with jax.lax"
+)

@@ -216,6 +216,10 @@ def twice(step: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return jax.jit(lambda x: step(step(x)))
 
 
+def in_a_loop(step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda x: lax.fori_loop(0, 3, lambda _, h: step(h), x)
+
+
 TENSOR = "tensor<4xf32>"
 
 
@@ -239,7 +243,9 @@ class TestForged:
     """A program need not come from JAX."""
 
     def test_functions_that_multiply(self) -> None:
-        assert summarised(chain(60)).operations == {"tanh": 2**60}
+        assert summarised(chain(20)).operations == {"tanh": 2**20}
+        with pytest.raises(ProgramError, match="more than 1000000000 operations"):
+            summarised(chain(60))
 
     def test_calls_that_go_too_deep(self) -> None:
         with pytest.raises(ProgramError, match="calls itself"):
@@ -259,3 +265,38 @@ class TestForged:
 
         with pytest.raises(ProgramError, match="more than 10000 loops"):
             summary(many)
+
+    def test_loops_in_loops_that_multiply(self) -> None:
+        def many(x: Any) -> Any:
+            step: Callable[[Any], Any] = jnp.tanh
+            for _ in range(20):
+                step = in_a_loop(twice(step))
+            return step(x)
+
+        with pytest.raises(ProgramError, match="more than 10000 loops"):
+            summary(many)
+
+    def test_constants_that_multiply(self) -> None:
+        """Each function calls the next one with two numbers that nobody passed yet."""
+        number = "tensor<i32>"
+        calls = [
+            f"func.func private @f{i}(%x: {TENSOR}, %n: {number}) -> {TENSOR} {{ "
+            f"%one = stablehlo.constant dense<1> : {number} "
+            f"%even = stablehlo.add %n, %n : {number} "
+            f"%odd = stablehlo.add %even, %one : {number} "
+            f"%y = func.call @f{i + 1}(%x, %even) : ({TENSOR}, {number}) -> {TENSOR} "
+            f"%z = func.call @f{i + 1}(%y, %odd) : ({TENSOR}, {number}) -> {TENSOR} "
+            f"return %z : {TENSOR} }}"
+            for i in range(28)
+        ]
+        last = (
+            f"func.func private @f28(%x: {TENSOR}, %n: {number}) -> {TENSOR} "
+            f"{{ return %x : {TENSOR} }}"
+        )
+        main = (
+            f"%n = stablehlo.constant dense<1> : {number} "
+            f"%y = func.call @f0(%x, %n) : ({TENSOR}, {number}) -> {TENSOR} "
+            f"return %y : {TENSOR}"
+        )
+        with pytest.raises(ProgramError, match="in more than 10000 ways"):
+            summarised(text(main, *calls, last))
