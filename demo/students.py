@@ -105,10 +105,10 @@ CLASS = (
         "right answers in a style of her own",
         {
             FORI: answer(FORI, "right_deprecated_value"),
-            SCAN: answer(SCAN, "right_python_loop"),
-            LAX: answer(LAX, "right_python_loop"),
+            SCAN: answer(SCAN, "unrolled_python_loop"),
+            LAX: answer(LAX, "unrolled_python_loop"),
             COMPOSED: answer(COMPOSED, "right_vmap_inside_scan"),
-            NESTED: answer(NESTED, "right_get_value_numpy"),
+            NESTED: answer(NESTED, "untraced_get_value_numpy"),
         },
         validates=(FORI,),
     ),

@@ -16,14 +16,17 @@ import pytest
 from demo.students import NOTEBOOKS, VARIANTS, type_in, variant
 from tests.conftest import CLONE, Course
 
-#: The five tests of each problem, and the points of a right answer.
+#: The six tests of each problem, and the points of a right answer.
 FULL = {
     "test_shape_and_dtype": 2,
     "test_worked_value": 2,
-    "test_general_values": 3,
+    "test_general_values": 2,
     "test_edge_cases": 2,
     "test_determinism": 1,
+    "test_structure": 1,
 }
+#: What right numbers earn that come from a Python loop, or from NumPy.
+NUMBERS = FULL | {"test_structure": 0}
 
 
 def stated_points(assignment: str, name: str) -> dict[str, float]:
@@ -95,6 +98,7 @@ def test_variant(graded: Callable[[str], Course], assignment: str, name: str) ->
     stated = stated_points(assignment, name)
     assert stated.keys() == FULL.keys()
     assert (stated == FULL) == name.startswith("right_")
+    assert (stated == NUMBERS) == name.startswith(("unrolled_", "untraced_"))
     assert graded(assignment).scores(name, assignment) == stated
 
 
@@ -127,9 +131,11 @@ def test_lesson_runs_without_an_error(
 def test_there_are_enough_variants(assignment: str) -> None:
     right = [name for name in names(assignment) if name.startswith("right_")]
     wrong = [name for name in names(assignment) if name.startswith("wrong_")]
+    loops = [n for n in names(assignment) if n.startswith(("unrolled_", "untraced_"))]
     assert len(right) >= 4
     assert len(wrong) >= 6
-    assert len(right) + len(wrong) == len(names(assignment))
+    assert len(loops) >= 1
+    assert len(right) + len(wrong) + len(loops) == len(names(assignment))
 
 
 def test_no_variants_without_an_assignment() -> None:

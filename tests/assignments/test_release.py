@@ -57,7 +57,7 @@ def test_tests_are_worth_ten_points(path: str) -> None:
         if cell.metadata.get("nbgrader", {}).get("grade")
     ]
     assert sum(points) == 10
-    assert len(points) == 5
+    assert len(points) == 6
 
 
 #: Lines of Python that any module, loop or test has, whoever writes it.

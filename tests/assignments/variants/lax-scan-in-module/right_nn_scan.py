@@ -1,6 +1,6 @@
 """nn.scan over a function of the module, W shared.
 
-Earns: shape_and_dtype=2 worked_value=2 general_values=3 edge_cases=2 determinism=1
+Earns: shape_and_dtype=2 worked_value=2 general_values=2 edge_cases=2 determinism=1 structure=1
 """
 
 class LaxScanModule(nn.Module):

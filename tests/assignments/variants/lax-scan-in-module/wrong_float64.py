@@ -1,6 +1,6 @@
 """The right numbers as NumPy float64.
 
-Earns: shape_and_dtype=0 worked_value=2 general_values=3 edge_cases=2 determinism=1
+Earns: shape_and_dtype=0 worked_value=2 general_values=2 edge_cases=2 determinism=1 structure=0
 """
 
 class LaxScanModule(nn.Module):

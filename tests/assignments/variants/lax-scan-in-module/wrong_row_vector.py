@@ -1,6 +1,6 @@
 """The answer has shape (1, H).
 
-Earns: shape_and_dtype=0 worked_value=0 general_values=0 edge_cases=0 determinism=0
+Earns: shape_and_dtype=0 worked_value=0 general_values=0 edge_cases=0 determinism=0 structure=0
 """
 
 class LaxScanModule(nn.Module):

