@@ -12,10 +12,10 @@
 #                      what is wrong with a submission as a whole
 #   preprocessors.py   what nbgrader_config.py names: the steps of generate_assignment
 #                      and autograde that replace stock ones
-#   verdicts.py        what a test cell's outputs are worth, and how nbgrader is told
 #   exchange.py        collect, without following links
-#   grading/           TRUST BOUNDARY: the two ends of the wire; laid out in its
-#                      __init__.py
+#   grading/           TRUST BOUNDARY: the checker, and the two ends of the wire to a
+#                      student's process; laid out in its __init__.py
+#   verdicts.py        what a test cell's outputs are worth, and how nbgrader is told
 #   kernel/            TRUST BOUNDARY: warm, jailed kernels; laid out in its __init__.py
 #   testing.py         what test cells import: asserts on values and on traced programs
 #   trees.py           compare trees of arrays, and say everything that differs
@@ -24,6 +24,7 @@
 #   programs.py        Program and Loop: what a test judges
 #   dataflow.py        what the results depend on, and how often loops turn
 #   stablehlo.py       reads StableHLO, and refuses what is not on its lists
+#   results.py         the verdict on a test
 #   errors.py          three roots: the submission's fault, the course author's, ours
 #
 # Imports go downwards only, in the order of this list; import-linter holds us to it.

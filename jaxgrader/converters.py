@@ -6,6 +6,7 @@ converter (behind `nbgrader autograde` and the formgrader's button) says what is
 with a submission in words that help, and Validate takes our `Execute`.
 """
 
+import contextlib
 import os
 import sys
 import warnings
@@ -15,6 +16,7 @@ import nbformat
 import nbgrader.apps.api
 import nbgrader.apps.autogradeapp
 import nbgrader.converters
+from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.converters.base import NbGraderException
 from nbgrader.preprocessors import CheckCellMetadata, ClearOutput
 from nbgrader.utils import parse_utc
@@ -23,7 +25,7 @@ from sqlalchemy.exc import SAWarning
 
 from jaxgrader.errors import SubmissionError
 from jaxgrader.exchange import find_link
-from jaxgrader.preprocessors import Execute
+from jaxgrader.preprocessors import Execute, end_slot
 
 
 def plug_in() -> None:
@@ -111,7 +113,7 @@ class Autograde(nbgrader.converters.Autograde):
             step if isinstance(step, str) else f"{step.__module__}.{step.__name__}"
             for step in self.autograde_preprocessors
         }
-        if not {f"{STEPS}.Execute", f"{STEPS}.SaveAutoGrades"} <= steps:
+        if not {f"{STEPS}.Grade", f"{STEPS}.SaveAutoGrades"} <= steps:
             self.refuse(NO_CONFIGURATION)
 
     def refuse(self, message: str) -> None:
@@ -121,7 +123,10 @@ class Autograde(nbgrader.converters.Autograde):
 
     def convert_notebooks(self) -> None:
         """Called second: grade them all. Raises NbGraderException if any was not."""
-        super().convert_notebooks()
+        try:
+            super().convert_notebooks()
+        finally:
+            end_slot()
         if self._not_graded:
             self.refuse(NOT_GRADED.format(folders=", ".join(self._not_graded)))
 
@@ -141,10 +146,35 @@ class Autograde(nbgrader.converters.Autograde):
         except SubmissionError as error:
             self.log.error(self.describe(folder, NOT_READABLE, why=str(error)))
             self._not_graded.append(self.describe(folder, "{folder}"))
+            self.flag_scores(folder, {Path(name).stem for name in expected})
             return False
         if expected - found:
             self.log.error(self.describe(folder, MISSING_NOTEBOOK))
         return bool(super().init_destination(assignment_id, student_id))
+
+    def convert_single_notebook(self, notebook_filename: str) -> None:
+        """Called per notebook. Whatever happens in it, no older score outlives it."""
+        folder = Path(notebook_filename).parent
+        self.flag_scores(folder, {Path(notebook_filename).stem}, withdraw=True)
+        super().convert_single_notebook(notebook_filename)
+
+    def flag_scores(
+        self, folder: Path, notebooks: set[str], *, withdraw: bool = False
+    ) -> None:
+        """Let an earlier result's scores wait for a human, until there are new ones.
+
+        `withdraw` them where the result that they belong to is about to go.
+        """
+        course = self.coursedir
+        opened = Gradebook(course.db_url, course.course_id)
+        with opened as gradebook, contextlib.suppress(MissingEntry):
+            earlier = gradebook.find_submission(folder.name, folder.parent.name)
+            for notebook in earlier.notebooks:
+                for grade in notebook.grades if notebook.name in notebooks else ():
+                    grade.needs_manual_grade = True
+                    if withdraw:
+                        grade.auto_score = None
+            gradebook.db.commit()
 
     def submitted_folders(self, assignment: str, student: str) -> list[Path]:
         """Return the folders in submitted/ that match two patterns."""
@@ -195,7 +225,7 @@ STEPS = "jaxgrader.preprocessors"
 
 NO_CONFIGURATION = (
     "Nothing is graded: nbgrader_config.py did not load to its end, or leaves out "
-    "jaxgrader's Execute or SaveAutoGrades. See the error above, or its lists in "
+    "jaxgrader's Grade or SaveAutoGrades. See the error above, or its lists in "
     "`c.Autograde`; mend it, then run the command again."
 )
 NOT_GRADED = "Not graded, see the messages above: {folders}."
@@ -204,7 +234,10 @@ NOT_READABLE = (
     "Ask the student to submit again, or mend it, then run "
     "`nbgrader autograde {assignment} --student={student}`."
 )
-EARLIER = " The result and the score of an earlier submission still stand."
+EARLIER = (
+    " The result and the score of an earlier submission still stand, and wait for "
+    "manual grading."
+)
 EMPTY_SUBMISSION = (
     "{folder} is empty: {missing} is missing and nothing is graded.{earlier} If the "
     "student has it, collect it again or put it there, then run "

@@ -20,7 +20,7 @@ memory, or crash a parser.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -142,10 +142,23 @@ def load_program(
     )
 
 
-def read_packed(data: bytes) -> Program:
-    """Read the structure of a packed program that this process made itself."""
-    program = _unpack(data)[1]
-    return describe(read_module(program, max_constant_bytes=MAX_BYTES))
+@dataclass(frozen=True)
+class LocalProgram(Program):
+    """A program of this process's own: its structure, and values on other arrays."""
+
+    packed: bytes = field(default=b"", repr=False, compare=False)
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        """Run this very program; see `LoadedProgram.run`."""
+        loaded = load_program(self.packed, args, kwargs, max_constant_bytes=MAX_BYTES)
+        return loaded.run(args, kwargs)
+
+
+def read_packed(data: bytes) -> LocalProgram:
+    """Read a packed program that this process made itself."""
+    artifact = _unpack(data)[1]
+    program = describe(read_module(artifact, max_constant_bytes=MAX_BYTES))
+    return LocalProgram(**vars(program), packed=data)
 
 
 class _Call:

@@ -1,26 +1,30 @@
 """The steps that `nbgrader_config.py` puts in the place of nbgrader's own."""
 
 import copy
+import functools
 import logging
-import math
 import os
-import time
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
+import nbformat
 import nbgrader.preprocessors as stock
-import zmq
-from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from jupyter_core.utils import run_sync
 from nbformat.corpus.words import generate_corpus_id
 from nbformat.notebooknode import NotebookNode, from_dict
 from nbgrader import utils
 from nbgrader.api import Gradebook
-from traitlets import Enum, Integer, List, default
+from nbgrader.coursedir import CourseDirectory
+from traitlets import Integer, Unicode, default
 
 from jaxgrader.errors import CourseError, GraderError
+from jaxgrader.grading.plan import Plan, plan_of
+from jaxgrader.grading.runner import Grader, Job, is_test
 from jaxgrader.kernel import cache, devices
 from jaxgrader.kernel.sandbox import Limits, Sandbox
 from jaxgrader.kernel.servers import shared_cache
-from jaxgrader.verdicts import add_error, add_note, has_error, limit_output, settle
+from jaxgrader.results import TestResult
+from jaxgrader.verdicts import add_note, has_error
 
 Resources = dict[str, Any]
 Step = tuple[NotebookNode, Resources]
@@ -65,8 +69,9 @@ class RestoreCells(stock.OverwriteCells):
     their grade_ids, only the text of an answer is the student's; the text of locked
     cells, type, points and all other nbgrader metadata come from the gradebook. Of
     several cells with one grade_id the last one counts, as in nbgrader: JupyterLab's
-    copy and paste makes such pairs, and the last definition is the answer. A missing
-    cell goes behind the one that precedes it in the source, or to the top.
+    copy and paste makes such pairs, and the last definition is the answer. They
+    stand in the order of the source; a missing one goes behind the one that precedes it
+    there, or to the top.
     """
 
     def preprocess(self, nb: NotebookNode, resources: Resources) -> Step:
@@ -77,6 +82,7 @@ class RestoreCells(stock.OverwriteCells):
                 cell.name: self.as_cell(source, cell) for cell in source.source_cells
             }
         self.restore_present(nb, resources, cells)
+        self.restore_order(nb, resources, cells)
         self.restore_missing(nb, resources, cells)
         return nb, resources
 
@@ -120,6 +126,24 @@ class RestoreCells(stock.OverwriteCells):
                     if changed:
                         warn(self.log, CHANGED_CELL, resources, grade_id)
 
+    def restore_order(
+        self, nb: NotebookNode, resources: Resources, cells: dict[str, NotebookNode]
+    ) -> None:
+        """Put the author's cells into the order of the source, in the places they have.
+
+        A test that was moved up in front of the answer would not find it.
+        """
+        order = {name: number for number, name in enumerate(cells)}
+        places = [i for i, cell in enumerate(nb.cells) if "nbgrader" in cell.metadata]
+        theirs = [nb.cells[place] for place in places]
+        sorted_ = sorted(
+            theirs, key=lambda cell: order[cell.metadata.nbgrader.grade_id]
+        )
+        if sorted_ != theirs:
+            warn(self.log, MOVED_CELLS, resources, None)
+        for place, cell in zip(places, sorted_, strict=True):
+            nb.cells[place] = cell
+
     def restore_missing(
         self, nb: NotebookNode, resources: Resources, cells: dict[str, NotebookNode]
     ) -> None:
@@ -149,133 +173,140 @@ def is_changed(cell: NotebookNode) -> bool:
         return True
 
 
-class Execute(stock.Execute):
-    """Run a notebook on a JAX kernel, and give each test cell its verdict.
+class Execute(stock.NbGraderPreprocessor):
+    """Run a notebook on one JAX kernel, its tests included: what Validate does."""
 
-    A cell's verdict is positive when the kernel replied "ok" to it and it shows no
-    error. A kernel that dies, or does not stop when told to, ends the run: the cells
-    that follow did not earn anything, and say why.
-    """
+    kernel_name = Unicode(
+        help="The kernelspec to run notebooks on; empty for the notebook's own."
+    ).tag(config=True)
 
     timeout = Integer(
         allow_none=True, help="Seconds that a cell may take; else c.Limits.cell."
     ).tag(config=True)
 
-    # A kernel that was graded has nothing left to do, and no say in it.
-    shutdown_kernel = Enum(
-        ["graceful", "immediate"],
-        default_value="immediate",
-        help=stock.Execute.shutdown_kernel.help,
-    ).tag(config=True)
-
-    # nbclient's 4 s are too few for honest output on a busy machine.
-    iopub_timeout = Integer(10, help=stock.Execute.iopub_timeout.help).tag(config=True)
-
-    # ipykernel warns of its TCP ports at every start, in students' faces.
-    extra_arguments = List(["--log-level=ERROR"]).tag(config=True)
-
     @default("timeout")
     def _default_timeout(self) -> int | None:
         return Limits(parent=self).cell
 
-    def preprocess(
-        self, nb: NotebookNode, resources: Resources, km: Any = None
-    ) -> Step:
-        """Execute `nb` in place.
+    def preprocess(self, nb: NotebookNode, resources: Resources) -> Step:
+        """Execute `nb`.
 
         Raises:
             SandboxError, PlatformError: if this machine cannot give such a kernel.
         """
-        self.sandbox, self.limits = Sandbox(parent=self), Limits(parent=self)
-        self._completed: set[int] = set()
-        self._stopped = ""
-        self._deadline = time.monotonic() + (self.limits.wall or math.inf)
-        self._output: dict[tuple[int, str], int] = {}
-        nb, resources = super().preprocess(nb, resources, km)
-        resources[AUTHOR_FAULTS] = {
-            grade_id_of(cell)
-            for index, cell in enumerate(nb.cells)
-            if is_test(cell)
-            and settle(cell, None if index in self._completed else self._stopped)
-        }
-        self.mark_unconfined(nb)
+        return self.run(nb, resources)
+
+    def run(
+        self,
+        nb: NotebookNode,
+        resources: Resources,
+        plan: Plan | None = None,
+        source: Path | None = None,
+    ) -> Step:
+        """Run all cells; leave the verdicts in `resources`."""
+        sandbox, limits = Sandbox(parent=self), Limits(parent=self)
+        files = resources.get("metadata", {}).get("path")
+        job = Job(
+            notebook=nb,
+            plan=plan,
+            files=Path(files) if files else None,
+            source=source,
+            cell=self.timeout,
+            wall=limits.wall,
+            output=limits.output,
+            env=environment(sandbox),
+        )
+        done, results = self.grade(job)
+        resources[RESULTS] = {result.grade_id: result for result in results}
+        if self.kernel_name == KERNEL and sandbox.level != "strict":
+            for cell in filter(is_test, done.cells):
+                add_note(cell, WEAKER.format(level=sandbox.level))
+        return done, resources
+
+    def grade(self, job: Job) -> tuple[NotebookNode, tuple[TestResult, ...]]:
+        return run_sync(self.grader(job.notebook).grade)(job)
+
+    def grader(self, nb: NotebookNode) -> Grader:
+        """Return a new grading slot, for the kernel that a notebook runs on."""
+        config = copy.deepcopy(self.config)
+        # Grading never lets a kernel write to the course's folders.
+        config.Sandbox.files = "copy"
+        # The grader stops a cell that takes too long, and knows whose time it is.
+        config.Limits.cell = None
+        spec = nb.metadata.get("kernelspec", {}).get("name", "")
+        return Grader(self.kernel_name or spec, config)
+
+
+class Grade(Execute):
+    """Run a submission: its cells in its kernel, the tests in the checker."""
+
+    #: One slot for all submissions of a command, so that its checker stays warm, and
+    #: the settings that it was made with.
+    slot: ClassVar[tuple[str, Grader] | None] = None
+
+    def preprocess(self, nb: NotebookNode, resources: Resources) -> Step:
+        """Grade `nb`.
+
+        Raises:
+            SandboxError, PlatformError: if this machine cannot give such a kernel.
+            SubmissionError: if the submission's files do not fit into a kernel.
+            CourseError: if source/ has not what the checker needs.
+        """
+        ids = resources["nbgrader"]
+        course = CourseDirectory(parent=self)
+        source = Path(
+            course.format_path(course.source_directory, ".", ids["assignment"])
+        )
+        plan = read_plan(source / f"{ids['notebook']}.ipynb", ids["assignment"])
+        nb, resources = self.run(nb, resources, plan, source)
+        results = resources[RESULTS]
+        for cell in filter(is_test, nb.cells):
+            if not results[grade_id_of(cell)].protected:
+                add_note(cell, UNPROTECTED)
         return nb, resources
 
-    def mark_unconfined(self, nb: NotebookNode) -> None:
-        """Where the whole sandbox was not asked for, say so in every result."""
-        if self.kernel_name == KERNEL and self.sandbox.level != "strict":
-            for cell in filter(is_test, nb.cells):
-                add_note(cell, WEAKER.format(level=self.sandbox.level))
+    def grader(self, nb: NotebookNode) -> Grader:
+        """Return the slot that all submissions share."""
+        new = super().grader(nb)
+        settings = repr((new.kernel_name, new.config))
+        if Grade.slot is None or Grade.slot[0] != settings:
+            end_slot()
+            Grade.slot = settings, new
+        return Grade.slot[1]
 
-    def create_kernel_manager(self) -> Any:
-        """Called by nbclient: make the manager, whose sockets take no flood."""
-        # Grading never lets a kernel write to the course's folders.
-        self.config.Sandbox.files = "copy"
-        manager = super().create_kernel_manager()
-        manager.context.setsockopt(zmq.MAXMSGSIZE, 8 * self.limits.output + (1 << 20))
-        manager.context.setsockopt(zmq.RCVHWM, 100)
-        return manager
 
-    def process_message(
-        self, msg: dict[str, Any], cell: NotebookNode, cell_index: int
-    ) -> NotebookNode | None:
-        """Called by nbclient with each message that belongs to a running cell."""
-        kind, content = msg["msg_type"], msg["content"]
-        if kind in ("stream", "error", "display_data", "execute_result"):
-            room = self._output.get((cell_index, kind), self.limits.output)
-            if room < 0:
-                return None
-            self._output[cell_index, kind] = limit_output(kind, content, room)
-        output: NotebookNode | None = super().process_message(msg, cell, cell_index)
-        return output
+def end_slot() -> None:
+    """End the checker that `Grade` keeps for the next submission."""
+    slot, Grade.slot = Grade.slot, None
+    if slot is not None:
+        run_sync(slot[1].close)()
 
-    def start_new_kernel(self, **kwargs: Any) -> None:
-        # A stock kernel, as Validate uses it, gets the platform's variables, too.
-        platform = self.sandbox.platform
-        device = (*devices.Inventory.of(platform).devices, None)[0]
-        fraction = self.sandbox.memory_fraction
-        variables = devices.environment(platform, device, fraction)
-        super().start_new_kernel(env={**os.environ, **variables}, **kwargs)
 
-    def timeout_func(self, cell: NotebookNode) -> int | None:
-        """Called by nbclient before each cell: its limit in seconds, None for none."""
-        left = max(1.0, self._deadline - time.monotonic())
-        seconds = min(self.timeout or math.inf, left)
-        return None if seconds == math.inf else math.ceil(seconds)
+def environment(sandbox: Sandbox) -> dict[str, str]:
+    """Return what a stock kernel, as Validate uses it, gets of the platform's."""
+    device = (*devices.Inventory.of(sandbox.platform).devices, None)[0]
+    fraction = sandbox.memory_fraction
+    return {**os.environ, **devices.environment(sandbox.platform, device, fraction)}
 
-    def preprocess_cell(
-        self, cell: NotebookNode, resources: Resources, index: int
-    ) -> Step:
-        if not self._stopped and time.monotonic() > self._deadline:
-            self._stopped = SUBMISSION_TIMEOUT.format(seconds=self.limits.wall)
-        if self._stopped:
-            return cell, resources
-        try:
-            step: Step = super().preprocess_cell(cell, resources, index)
-            return step
-        except DeadKernelError:
-            ended = getattr(self.km.provisioner, "sentence", "")
-            self.stop(cell, "DeadKernelError", ended or DEAD_KERNEL)
-        except CellTimeoutError:
-            self.stop(cell, "CellTimeoutError", UNINTERRUPTIBLE)
-        return cell, resources
 
-    def stop(self, cell: NotebookNode, ename: str, sentence: str) -> None:
-        """End the run at `cell`, whose kernel is dead or will not listen."""
-        add_error(cell, ename, sentence)
-        self._stopped = AFTER_STOP.format(why=sentence)
+def read_plan(path: Path, assignment: str) -> Plan:
+    """Return how the tests of a source notebook are run.
 
-    def on_cell_executed(self, **kwargs: Any) -> None:
-        """Called by nbclient with the kernel's reply to a cell."""
-        cell, reply = kwargs["cell"], kwargs["execute_reply"]["content"]
-        if reply["status"] == "ok":
-            self._completed.add(kwargs["cell_index"])
-        elif reply["ename"] == "CellTimeoutError":
-            # The kernel was interrupted: its KeyboardInterrupt is ours, not a clue.
-            cell.outputs = [o for o in cell.outputs if o.output_type != "error"]
-            add_error(cell, "CellTimeoutError", CELL_TIMEOUT)
-        else:
-            super().on_cell_executed(**kwargs)
+    Raises:
+        CourseError: if there is no such notebook, or if its cells are not Python.
+    """
+    try:
+        stamp = path.stat()
+        return _read_plan(path, (stamp.st_mtime_ns, stamp.st_size))
+    except (OSError, ValueError) as error:
+        why = f"{type(error).__name__}: {error}"
+        message = NO_SOURCE.format(path=path, why=why, assignment=assignment)
+        raise CourseError(message) from None
+
+
+@functools.lru_cache(maxsize=64)
+def _read_plan(path: Path, stamp: tuple[int, int]) -> Plan:
+    return plan_of(nbformat.read(path, as_version=4))
 
 
 class WarmCache(stock.NbGraderPreprocessor):
@@ -305,7 +336,8 @@ class WarmCache(stock.NbGraderPreprocessor):
         with cache.filling(shared) as new:
             execute = Execute(parent=self, kernel_name=KERNEL)
             execute.config.SandboxProvisioner.fill = str(new)
-            execute.preprocess(nb, {"metadata": resources.get("metadata", {})})
+            place = {"metadata": resources.get("metadata", {})}
+            nb, _ = execute.preprocess(nb, place)
         for cell in filter(is_test, nb.cells):
             if has_error(cell):
                 place = {**resources["nbgrader"], "grade_id": grade_id_of(cell)}
@@ -314,28 +346,23 @@ class WarmCache(stock.NbGraderPreprocessor):
 
 
 class SaveAutoGrades(stock.SaveAutoGrades):
-    """Save the verdicts; a test cell that the author must mend waits for a human."""
+    """Save the verdicts; a test cell without one waits for a human, without a score."""
 
     def _add_score(self, cell: NotebookNode, resources: Resources) -> None:
         super()._add_score(cell, resources)
-        if grade_id_of(cell) in resources.get(AUTHOR_FAULTS, ()):
-            ids = resources["nbgrader"]
-            grade = self.gradebook.find_grade(
-                grade_id_of(cell), ids["notebook"], ids["assignment"], ids["student"]
-            )
-            grade.auto_score = None
+        if not is_test(cell):
+            return
+        ids, name = resources["nbgrader"], grade_id_of(cell)
+        result = resources.get(RESULTS, {}).get(name)
+        grade = self.gradebook.find_grade(
+            name, ids["notebook"], ids["assignment"], ids["student"]
+        )
+        grade.auto_score = result.score if result else None
+        if grade.auto_score is None:
             grade.needs_manual_grade = True
-            self.gradebook.db.commit()
-            warn(self.log, NEEDS_MANUAL, resources, grade_id_of(cell))
-
-
-def is_test(cell: NotebookNode) -> bool:
-    """Whether this is a code cell that earns its points by running."""
-    return (
-        cell.cell_type == "code"
-        and utils.is_grade(cell)
-        and not utils.is_solution(cell)
-    )
+            why = result.sentence if result else NO_VERDICT
+            warn(self.log, NEEDS_MANUAL, resources, name, why)
+        self.gradebook.db.commit()
 
 
 def is_graded_or_locked(cell: NotebookNode) -> bool:
@@ -353,16 +380,21 @@ def grade_id_of(cell: NotebookNode) -> str | None:
 
 
 def warn(
-    log: logging.Logger, message: str, resources: Resources, grade_id: str | None
+    log: logging.Logger,
+    message: str,
+    resources: Resources,
+    grade_id: str | None,
+    why: str = "",
 ) -> None:
     """Log `message` with the place that it is about."""
     ids = resources["nbgrader"]
     path = f"submitted/{ids['student']}/{ids['assignment']}/{ids['notebook']}.ipynb"
-    log.warning(message.format(path=path, grade_id=grade_id))
+    log.warning(message.format(path=path, grade_id=grade_id, why=why))
 
 
-#: Key of the resources: grade_ids whose test gave a number that is no score.
-AUTHOR_FAULTS = "jaxgrader_author_faults"
+#: Key of the resources: grade_id -> `TestResult`. A student's code cannot write there.
+RESULTS = "jaxgrader_results"
+Graded = tuple[NotebookNode, tuple[TestResult, ...]]
 
 NOT_WARM = "The compilation cache was not filled, so grading will be slower: {why}"
 OWN_TEST_FAILS = (
@@ -378,6 +410,7 @@ DUPLICATE_CELL = (
     "{path}: cell {grade_id!r} was there more than once. The last one counts, the "
     "others run as plain code. Nothing to do."
 )
+MOVED_CELLS = "{path}: the author's cells were moved. They are back. Nothing to do."
 CHANGED_CELL = (
     "{path}: locked cell {grade_id!r} was changed. Its own text is back. Nothing to do."
 )
@@ -394,14 +427,14 @@ MISSING_SOLUTION = (
     "if another cell has it. Look at the autograded notebook."
 )
 NEEDS_MANUAL = (
-    "{path}: the value of test cell {grade_id!r} is no score. It waits for manual "
-    "grading; mend the test in source/, generate and autograde again with --force."
+    "{path}: test cell {grade_id!r} has no score and waits for manual grading. "
+    "{why} If the test is wrong, mend it in source/, generate and autograde again with "
+    "--force."
 )
-CELL_TIMEOUT = "Stopped: the cell took longer than it may. Is there an endless loop?"
-UNINTERRUPTIBLE = (
-    "Stopped: the cell took too long, and did not come to rest when interrupted."
-)
-DEAD_KERNEL = "The kernel died while this cell ran: a crash, or too much memory."
-SUBMISSION_TIMEOUT = "The notebook used up its {seconds:g} s."
+NO_VERDICT = "It has no verdict."
+UNPROTECTED = "[This test ran in the student's own kernel: its points are unprotected.]"
 WEAKER = "[This ran with sandbox level {level!r}, not 'strict'.]"
-AFTER_STOP = "An earlier cell ended the run. {why}"
+NO_SOURCE = (
+    "{path} cannot be read ({why}). The checker learns from it which names are the "
+    "student's. Put it there, then run `nbgrader autograde {assignment}` again."
+)

@@ -280,6 +280,10 @@ def trace(fn: Callable[..., object], *args: object, **kwargs: object) -> Program
     of their shape and dtype. Everything else, above all Python numbers, is held as it
     is: give a seed, a size or a number of turns as a Python number.
 
+    The program can be called with other arrays, which runs this very program:
+    `trace(f, 3, x)(3, y)`. What a test finds out about it is then true of what it
+    computes, too; a function can give one program to be looked at, and other numbers.
+
     Raises AssertionError that says what to change if JAX cannot trace the function.
     """
     remote = getattr(type(fn), "__jaxgrader_trace__", None)

@@ -96,6 +96,12 @@ def as_plain_output(output: NotebookNode) -> None:
     output.pop("execution_count", None)
 
 
+def show_score(cell: NotebookNode, score: float) -> None:
+    """Append partial credit, as nbgrader reads it: a float as the cell's value."""
+    data = {"text/plain": repr(score)}
+    cell.outputs.append(new_output("execute_result", data=data, execution_count=None))
+
+
 def has_error(cell: NotebookNode) -> bool:
     """Whether a cell shows an error."""
     return any(output.output_type == "error" for output in cell.outputs)

@@ -49,6 +49,8 @@ class SandboxProvisioner(LocalProvisioner):
     #: The kernel's folder on this machine, and a path to it that survives a restart.
     sockets: Path | None = None
     link: Path | None = None
+    #: That folder as the kernel sees it.
+    inside = ""
     #: The last message about this kernel: how it ended.
     ended: dict[str, Any] | None = None
     #: The fork server's last word, before the connection ends.
@@ -141,6 +143,7 @@ class SandboxProvisioner(LocalProvisioner):
             for key, value in self.connection_info.items()
         }
         scratch = own.pop("JAXGRADER_SCRATCH")
+        self.inside = jail.sockets
         return {
             "jail": vars(jail),
             "connection": {**connection, "ip": f"{jail.sockets}/s"},
@@ -177,6 +180,24 @@ class SandboxProvisioner(LocalProvisioner):
         text = "\n".join([message["sentence"], message.get("stderr", "")]).strip()
         kind = SandboxError if self.sandbox.platform == "cpu" else PlatformError
         return kind(text)
+
+    def open_socket(self, name: str) -> tuple[socket.socket, str]:
+        """Listen on a Unix socket that this kernel can connect to.
+
+        Returns also the path that the kernel sees. The socket goes with the kernel.
+        """
+        if self.sockets is None:  # level none: the machine's own folder for such things
+            folder = Path(tempfile.mkdtemp(prefix="jaxgrader-"))
+            path = inside = folder / name
+        else:
+            path = self.sockets / name
+            inside = Path(self.inside) / name
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(str(path))
+        if self.sockets is not None:
+            path.chmod(0o666)  # the kernel is another user; the folder is its own
+        listener.listen(8)
+        return listener, str(inside)
 
     async def poll(self) -> int | None:
         """Return None while the kernel lives, else its exit status."""

@@ -126,6 +126,7 @@ class Sandbox(Configurable):
             "IPython.core.logger",
             "IPython.extensions.storemagic",
             "matplotlib_inline.backend_inline",
+            "jaxgrader.grading.server",
         ],
         help="Modules that are imported once, for all kernels. None of them may start "
         "a thread or an XLA backend.",

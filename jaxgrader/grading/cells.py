@@ -1,0 +1,173 @@
+"""One kernel, and notebook cells run in it; whatever they do becomes a record.
+
+What it is: nbclient, set up for grading: output cut as it arrives, sockets that take no
+flood, and no exception for what a cell does. What it is not: a judge (`runner.py`), nor
+a sandbox (`jaxgrader.kernel`).
+"""
+
+import math
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zmq
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbformat.notebooknode import NotebookNode
+from nbformat.v4 import new_code_cell, new_notebook
+from traitlets import Bool, Dict, Enum, Integer, List
+
+from jaxgrader.verdicts import add_error, limit_output
+
+#: Bytes of a message that a kernel may send, beside its output.
+MESSAGE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What became of a cell."""
+
+    #: The kernel replied "ok".
+    completed: bool = False
+    #: Why it was stopped, as a sentence; empty for an ordinary error.
+    why: str = ""
+    #: It took longer than it may.
+    late: bool = False
+    #: The kernel is gone, or will not listen: no further cell can run in it.
+    ended: bool = False
+
+
+class Cells(NotebookClient):
+    """A kernel, and what it needs to run cells one at a time."""
+
+    allow_errors = Bool(True)
+    kernel_manager_class = AsyncKernelManager
+    # A kernel that was graded has nothing left to do, and no say in it.
+    shutdown_kernel = Enum(["graceful", "immediate"], default_value="immediate")
+    # nbclient's 4 s are too few for honest output on a busy machine.
+    iopub_timeout = Integer(10)
+    raise_on_iopub_timeout = Bool(True)
+    interrupt_on_timeout = Bool(True)
+    error_on_timeout = Dict(
+        {"ename": "CellTimeoutError", "evalue": "", "traceback": []}
+    )
+    # ipykernel warns of its TCP ports at every start, in students' faces.
+    extra_arguments = List(["--log-level=ERROR"])
+
+    def __init__(self, *, output: int, **kwargs: Any) -> None:
+        super().__init__(new_notebook(), **kwargs)
+        self.limit = output
+        self._room: dict[tuple[int, str], int] = {}
+        self._seconds: float | None = None
+        self._ran = Ran()
+
+    async def start(self, cwd: Path | None, env: dict[str, str] | None = None) -> None:
+        """Start the kernel on a copy of the files in `cwd`.
+
+        Raises:
+            SandboxError, PlatformError: if this machine cannot give such a kernel.
+            SubmissionError: if the files are too many or too large.
+        """
+        if self.km is None:
+            manager = self.create_kernel_manager()
+            # A flood must not fill the grader's memory.
+            manager.context.setsockopt(zmq.MAXMSGSIZE, 8 * self.limit + MESSAGE)
+            manager.context.setsockopt(zmq.RCVHWM, 100)
+        more = {"cwd": str(cwd)} if cwd else {}
+        await self.async_start_new_kernel(**({"env": env} if env else {}), **more)
+        await self.async_start_new_kernel_client()
+
+    async def close(self) -> None:
+        """End the kernel and everything that it started."""
+        if self.km is not None:
+            await self._async_cleanup_kernel()
+
+    async def run(
+        self, cell: NotebookNode, index: int, seconds: float | None = None
+    ) -> Ran:
+        """Run one cell, for at most `seconds`; it has its outputs afterwards."""
+        self._seconds, self._ran = seconds, Ran()
+        # nbclient puts each cell into its notebook, which is nobody's but its own.
+        missing = index + 1 - len(self.nb.cells)
+        self.nb.cells += [new_code_cell() for _ in range(missing)]
+        try:
+            await self.async_execute_cell(cell, index)
+        except DeadKernelError:
+            return self.stopped(cell, "DeadKernelError", self.sentence or DEAD_KERNEL)
+        except CellTimeoutError:
+            return self.stopped(cell, "CellTimeoutError", UNINTERRUPTIBLE)
+        return self._ran
+
+    def stopped(self, cell: NotebookNode, ename: str, sentence: str) -> Ran:
+        add_error(cell, ename, sentence)
+        return Ran(why=sentence, late=ename == "CellTimeoutError", ended=True)
+
+    @property
+    def sentence(self) -> str:
+        """How the kernel ended, for people; empty while it lives."""
+        provisioner = self.km and getattr(self.km, "provisioner", None)
+        return str(getattr(provisioner, "sentence", "") or "")
+
+    @property
+    def reason(self) -> str | None:
+        """The limit that ended the kernel, by its name in `Limits`, if one did."""
+        provisioner = self.km and getattr(self.km, "provisioner", None)
+        ended = getattr(provisioner, "ended", None)
+        return ended["reason"] if ended else None
+
+    def open_socket(self, name: str) -> tuple[socket.socket, str]:
+        """Listen where the kernel can connect; return also the path that it sees."""
+        provisioner: Any = self.km and self.km.provisioner
+        listener, path = provisioner.open_socket(name)
+        return listener, path
+
+    async def interrupt(self) -> None:
+        """Interrupt what the kernel is doing, as a person would."""
+        manager: Any = self.km
+        await manager.interrupt_kernel()
+
+    def timeout_func(self, cell: NotebookNode) -> int | None:
+        """Called by nbclient before each cell: its limit in seconds, None for none."""
+        return None if self._seconds is None else max(1, math.ceil(self._seconds))
+
+    def process_message(
+        self, msg: dict[str, Any], cell: NotebookNode, cell_index: int
+    ) -> NotebookNode | None:
+        """Called by nbclient with each message that belongs to a running cell."""
+        kind, content = msg["msg_type"], msg["content"]
+        if kind in ("stream", "error", "display_data", "execute_result"):
+            room = self._room.get((cell_index, kind), self.limit)
+            if room < 0:
+                return None
+            self._room[cell_index, kind] = limit_output(kind, content, room)
+        return super().process_message(msg, cell, cell_index)
+
+    async def _async_check_alive(self) -> None:
+        # nbclient goes on to look after a kernel that was closed meanwhile.
+        if self.kc is None:
+            raise DeadKernelError("Kernel died")
+        await super()._async_check_alive()
+
+    def on_cell_executed(self, **kwargs: Any) -> None:
+        """Called by nbclient with the kernel's reply to a cell."""
+        cell, reply = kwargs["cell"], kwargs["execute_reply"]["content"]
+        if reply["status"] == "ok":
+            self._ran = Ran(completed=True)
+        elif reply.get("ename") == "CellTimeoutError":
+            # The kernel was interrupted: its KeyboardInterrupt is ours, not a clue.
+            cell.outputs = [o for o in cell.outputs if o.output_type != "error"]
+            add_error(cell, "CellTimeoutError", CELL_TIMEOUT)
+            self._ran = Ran(why=CELL_TIMEOUT, late=True)
+        else:
+            shown = [o.ename for o in cell.outputs if o.output_type == "error"]
+            if reply.get("ename") not in shown:
+                add_error(cell, reply.get("ename", ""), reply.get("evalue", ""))
+
+
+CELL_TIMEOUT = "Stopped: the cell took longer than it may. Is there an endless loop?"
+UNINTERRUPTIBLE = (
+    "Stopped: the cell took too long, and did not come to rest when interrupted."
+)
+DEAD_KERNEL = "The kernel died while this cell ran: a crash, or too much memory."

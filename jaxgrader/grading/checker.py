@@ -1,0 +1,188 @@
+"""The checker: the trusted process in which test cells run.
+
+What it is: the grader's end of a long-lived sandboxed kernel that runs the instructor's
+code only. It serves one submission after the other, in a fresh namespace each, and is
+recycled before it grows. What it is not: the student's kernel, which it reaches through
+a connection that the grader brings (`client.py`, over `wire.py`).
+
+Guarantees: a verdict comes from the checker's own report over its control connection,
+never from an output. It has no network, no gradebook and no course folder.
+"""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nbformat.notebooknode import NotebookNode
+from traitlets.config import Config
+
+from jaxgrader.errors import GraderError
+from jaxgrader.grading.cells import Cells, Ran
+from jaxgrader.kernel import wire as control
+
+#: Submissions after which a checker is replaced, and bytes by which it may grow.
+USES, GROWTH = 200, 1 << 30
+#: Bytes of output per test cell.
+OUTPUT = 500_000
+#: Seconds that the instructor's own code may take in one cell, the student's apart.
+OWN_TIME = 120.0
+
+#: Brings a connection of the kind that the checker asks for, or None.
+Bring = Callable[[str], Awaitable[socket.socket | None]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the checker says of one cell."""
+
+    ran: Ran
+    #: The report of `client.Session.report`; None if there is none.
+    report: dict[str, Any] | None
+    outputs: list[NotebookNode]
+
+    @property
+    def passed(self) -> bool:
+        return self.report is not None and "error" not in self.report
+
+
+class Checker:
+    """One trusted kernel, kept for many submissions to one assignment."""
+
+    def __init__(self, kernel_name: str, config: Config, files: Path | None) -> None:
+        config = Config(config)
+        config.pop("Limits", None)  # they are the student's
+        config.Sandbox.files = "copy"
+        self.cells = Cells(output=OUTPUT, kernel_name=kernel_name, config=config)
+        self.files = files
+        self.control: socket.socket | None = None
+        self.uses = 0
+        self.first_memory: int | None = None
+        self.broken = False
+
+    async def start(self) -> None:
+        """Start the process, and let it connect back.
+
+        Raises:
+            SandboxError, PlatformError: if this machine cannot give such a kernel.
+            CheckerError: if it does not connect.
+        """
+        await self.cells.start(self.files)
+        listener, path = self.cells.open_socket("control")
+        with listener:
+            ran = await self.silently(ATTACH.format(path=path))
+            if not ran:
+                raise CheckerError(NO_CHECKER)
+            listener.settimeout(10)
+            self.control, _ = listener.accept()
+
+    async def close(self) -> None:
+        """End the process."""
+        if self.control is not None:
+            self.control.close()
+            self.control = None
+        await self.cells.close()
+
+    @property
+    def spent(self) -> bool:
+        """Whether the next submission must get a new one."""
+        return self.broken or self.uses >= USES
+
+    async def begin(self) -> None:
+        """Start anew for a submission: an empty namespace.
+
+        Raises:
+            CheckerError: if the process does not answer.
+        """
+        self.uses += 1
+        if not await self.silently("session().reset()"):
+            raise CheckerError(NO_CHECKER)
+
+    async def silently(self, code: str) -> bool:
+        """Run a line of ours; return whether it ended well."""
+        kc: Any = self.cells.kc
+        reply = await kc.execute_interactive(
+            IMPORT + code,
+            silent=True,
+            store_history=False,
+            allow_stdin=False,
+            timeout=OWN_TIME,
+            output_hook=lambda message: None,
+        )
+        ended_well = reply["content"]["status"] == "ok"
+        self.broken = self.broken or not ended_well
+        return bool(ended_well)
+
+    async def bind(self, functions: tuple[str, ...], values: tuple[str, ...]) -> None:
+        """Make names the student's from here on.
+
+        Raises:
+            CheckerError: if the process does not answer.
+        """
+        if not await self.silently(f"bind({list(functions)!r}, {list(values)!r})"):
+            raise CheckerError(NO_CHECKER)
+
+    async def run(
+        self, cell: NotebookNode, bring: Bring, seconds: float | None
+    ) -> Verdict:
+        """Run a cell, in which the student's code may take `seconds`.
+
+        Meanwhile `bring` is asked for the connections that it needs.
+        """
+        listening = asyncio.ensure_future(self.listen(bring))
+        opened = await self.silently(f"session().open({seconds!r})")
+        limit = None if seconds is None else seconds + OWN_TIME
+        ran = await self.cells.run(cell, 0, limit) if opened else Ran(ended=True)
+        if ran.ended or ran.late:
+            self.broken = True
+            self.hang_up()
+        report = await listening
+        if report is None:
+            self.broken = True
+        else:
+            self.weigh(report)
+        return Verdict(ran, report, cell.get("outputs", []))
+
+    def hang_up(self) -> None:
+        """Let whoever waits for the checker's report go on without."""
+        if self.control is not None:
+            self.control.shutdown(socket.SHUT_RDWR)
+
+    async def listen(self, bring: Bring) -> dict[str, Any] | None:
+        """Answer the checker's requests until its report comes; None for none."""
+        assert self.control is not None
+        while True:
+            message = await asyncio.to_thread(control.receive, self.control)
+            if message is None or message["event"] == "verdict":
+                return message
+            connection = await bring(message["what"])
+            descriptors = [] if connection is None else [connection.fileno()]
+            try:
+                control.send_request(self.control, {}, descriptors)
+            except OSError:
+                return None
+            finally:
+                if connection is not None:
+                    connection.close()
+
+    def weigh(self, report: dict[str, Any]) -> None:
+        """Notice when the process has grown too much to be kept."""
+        memory = report.get("memory") or 0
+        if self.first_memory is None:
+            self.first_memory = memory
+        if memory - self.first_memory > GROWTH:
+            self.broken = True
+
+
+class CheckerError(GraderError):
+    """The checker does not work: no verdict, and so no score, comes of it."""
+
+
+IMPORT = "from jaxgrader.grading.client import attach, bind, session\n"
+ATTACH = "attach({path!r})"
+NO_CHECKER = (
+    "The checker, in which the tests run, did not start or stopped answering. Nothing "
+    "was graded. Run the command again; `jaxgrader doctor` checks this machine."
+)

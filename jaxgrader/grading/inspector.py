@@ -1,0 +1,40 @@
+"""The inspector: an isolated process that reads and runs a program of the student's.
+
+What it is: the other end of `client.Inspector`, in a sandboxed kernel of its own that
+runs no Python of a student's. A traced program is bytes that a student's process made:
+a hole in the parser or the compiler that they find is a hole in this process, which
+knows no test, no expected value, and ends with the submission. What it is not: the
+checker, nor a judge.
+"""
+
+import socket
+from typing import Any
+
+from jaxgrader import exports
+from jaxgrader.errors import ProgramError
+from jaxgrader.grading import wire
+
+
+def serve(path: str) -> None:
+    """Read and run programs until the checker closes the connection."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.connect(path)
+        while True:
+            try:
+                kind, body = wire.receive(connection)
+                reply = answer(kind, body)
+                wire.send(connection, *reply)
+            except wire.WireError:
+                return
+
+
+def answer(kind: str, body: dict[str, Any]) -> tuple[str, Any]:
+    """Return what a program is made of, or what it gives for arrays."""
+    args, kwargs = body["args"], body["kwargs"]
+    try:
+        loaded = exports.load_program(body["program"], args, kwargs)
+        if kind == "read":
+            return "value", loaded.program.to_value()
+        return "value", loaded.run(args, kwargs)
+    except ProgramError as error:
+        return "refused", str(error)

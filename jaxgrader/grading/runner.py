@@ -1,0 +1,474 @@
+"""Grade one notebook: the student's cells in their kernel, the tests in the checker.
+
+What it is: `grade`, which both doors use (nbgrader's and ours): a function of the
+sanitised notebook, its files, the plan and the limits. What it is not: nbgrader's; it
+knows no gradebook.
+
+Guarantees: each test cell has a `TestResult`, and points only from a verdict that the
+checker reported, or, for a cell tagged ``in-kernel``, from the kernel's own reply.
+"""
+
+import asyncio
+import copy
+import math
+import socket
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nbformat.notebooknode import NotebookNode
+from nbformat.v4 import new_code_cell
+from traitlets.config import Config
+
+from jaxgrader.grading.cells import UNINTERRUPTIBLE, Cells, Ran
+from jaxgrader.grading.checker import NO_CHECKER, Checker, CheckerError, Verdict
+from jaxgrader.grading.plan import Kind, Plan, names_in
+from jaxgrader.results import Outcome, TestResult
+from jaxgrader.verdicts import (
+    BAD_CREDIT,
+    FALSE_VALUE,
+    add_error,
+    as_plain_output,
+    has_error,
+    settle,
+    show_score,
+)
+
+#: Seconds that a kernel gets to come to rest when its test is over.
+REST = 5.0
+#: Seconds that an inspector gets to connect.
+READY = 30.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One notebook to grade, restored and sanitised."""
+
+    notebook: NotebookNode
+    #: None: all tests run in the notebook's own kernel, as in Validate.
+    plan: Plan | None = None
+    #: The submission's files; the kernel works on a copy.
+    files: Path | None = None
+    #: The files that the tests find beside them.
+    source: Path | None = None
+    #: Seconds: for a cell, and for the notebook. Bytes of output per cell.
+    cell: float | None = None
+    wall: float | None = None
+    output: int = 1_000_000
+    env: dict[str, str] | None = None
+
+
+class Grader:
+    """One grading slot: a checker that outlives the submissions that it judges."""
+
+    def __init__(self, kernel_name: str, config: Config) -> None:
+        self.kernel_name, self.config = kernel_name, config
+        self.checker: Checker | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def grade(self, job: Job) -> tuple[NotebookNode, tuple[TestResult, ...]]:
+        """Grade one notebook; return it with its outputs, and a verdict per test.
+
+        Raises:
+            SandboxError, PlatformError, CheckerError: if this machine cannot do it.
+            SubmissionError: if the submission's files do not fit into a kernel.
+        """
+        nb = copy.deepcopy(job.notebook)
+        kernel = Cells(
+            output=job.output, kernel_name=self.kernel_name, config=self.config
+        )
+        inspector = Inspector(self.kernel_name, self.config)
+        try:
+            await kernel.start(job.files, job.env)
+            checker = await self.ready(job) if job.plan is not None else None
+            return nb, await Run(job, nb, kernel, checker, inspector).cells()
+        finally:
+            await inspector.close()
+            await kernel.close()
+
+    async def ready(self, job: Job) -> Checker:
+        """Return a checker with an empty namespace."""
+        old, loop = self.checker, asyncio.get_running_loop()
+        if old and (old.spent or old.files != job.source or self._loop is not loop):
+            await self.close()
+        if self.checker is None:
+            self.checker, self._loop = (
+                Checker(self.kernel_name, self.config, job.source),
+                loop,
+            )
+            await self.checker.start()
+        await self.checker.begin()
+        return self.checker
+
+    async def close(self) -> None:
+        """End the checker, if there is one."""
+        checker, self.checker = self.checker, None
+        if checker is not None:
+            await checker.close()
+
+
+class Run:
+    """One submission on its way through its kernel and the checker."""
+
+    def __init__(
+        self,
+        job: Job,
+        nb: NotebookNode,
+        kernel: Cells,
+        checker: Checker | None,
+        inspector: "Inspector",
+    ) -> None:
+        self.job, self.nb, self.kernel, self.checker = job, nb, kernel, checker
+        self.inspector = inspector
+        self.deadline = time.monotonic() + (job.wall or math.inf)
+        #: Why no further cell can run in the kernel, no further test in the checker.
+        self.ended: tuple[Outcome, str] | None = None
+        self.stuck: tuple[Outcome, str] | None = None
+        #: How many steps of the plan the checker has done.
+        self.done = 0
+        self.names_of_failed: set[str] = set()
+        self.listener: socket.socket | None = None
+
+    async def cells(self) -> tuple[TestResult, ...]:
+        """Run all cells of the notebook; return the verdicts on its tests."""
+        if self.checker is not None:
+            self.listener, self.path = self.kernel.open_socket("wire")
+            self.listener.setblocking(False)
+        try:
+            results = [
+                await self.one(cell, index)
+                for index, cell in enumerate(self.nb.cells)
+                if cell.cell_type == "code"
+            ]
+        finally:
+            if self.listener is not None:
+                self.listener.close()
+        return tuple(result for result in results if result is not None)
+
+    async def one(self, cell: NotebookNode, index: int) -> TestResult | None:
+        """Run one code cell where it belongs; return the verdict, if it is a test."""
+        started = time.monotonic()
+        test = is_test(cell)
+        if self.ended is None and started > self.deadline:
+            self.ended = Outcome.TIMEOUT, WALL.format(seconds=self.job.wall)
+        if self.ended is not None:
+            cell.outputs = []
+            outcome, why = self.ended
+            sentence = AFTER_STOP.format(why=why)
+            return self.conclude(cell, outcome, 0.0, sentence) if test else None
+        if not test:
+            await self.in_kernel(cell, index)
+            return None
+        result = await self.test(cell, index)
+        return replace(result, seconds=round(time.monotonic() - started, 3))
+
+    async def test(self, cell: NotebookNode, index: int) -> TestResult:
+        """Run a test cell where it belongs."""
+        plan = self.job.plan
+        if plan is None or cell.metadata.nbgrader.grade_id in plan.in_kernel:
+            return await self.unprotected(cell, index)
+        try:
+            await self.follow(plan, cell.metadata.nbgrader.grade_id, index)
+        except CheckerError as error:
+            self.stuck = Outcome.INTERNAL, str(error)
+        if self.stuck is not None:
+            cell.outputs = []
+            return self.conclude(cell, self.stuck[0], 0.0, self.stuck[1])
+        verdict = await self.in_checker(cell, index)
+        return self.judge(cell, verdict)
+
+    def seconds(self) -> float | None:
+        """Return how long the next cell may take, None for ever."""
+        left = max(1.0, self.deadline - time.monotonic())
+        seconds = min(self.job.cell or math.inf, left)
+        return None if seconds == math.inf else seconds
+
+    async def in_kernel(self, cell: NotebookNode, index: int) -> Ran:
+        """Run a cell in the student's kernel."""
+        ran = await self.kernel.run(cell, index, self.seconds())
+        if ran.ended:
+            self.ended = self.how_it_ended(ran)
+        return ran
+
+    def how_it_ended(self, ran: Ran) -> tuple[Outcome, str]:
+        """Return the outcome for a kernel that is gone, and its sentence."""
+        default = Outcome.TIMEOUT if ran.late else Outcome.CRASHED
+        outcome = LIMITS.get(self.kernel.reason or "", default)
+        return outcome, self.kernel.sentence or ran.why
+
+    async def unprotected(self, cell: NotebookNode, index: int) -> TestResult:
+        """Run a test in the notebook's own kernel, as nbgrader does."""
+        ran = await self.in_kernel(cell, index)
+        no_score = settle(cell, None if ran.completed else ran.why)
+        errors = [o.evalue for o in cell.outputs if o.output_type == "error"]
+        if no_score:
+            return record(cell, Outcome.INTERNAL, 0.0, errors[-1], protected=False)
+        if errors:
+            stopped = Outcome.TIMEOUT if ran.late else Outcome.FAILED
+            outcome = self.ended[0] if self.ended else stopped
+            return record(cell, outcome, 0.0, errors[-1], protected=False)
+        values = [o for o in cell.outputs if o.output_type == "execute_result"]
+        points = float(cell.metadata.nbgrader.points)
+        score = float(values[-1].data["text/plain"]) if values else points
+        outcome = Outcome.PASSED if score == points else Outcome.FAILED
+        return record(cell, outcome, score, "", protected=False)
+
+    async def follow(self, plan: Plan, grade_id: str, index: int) -> None:
+        """Bring the checker to where a test stands in the source.
+
+        Raises:
+            CheckerError: if it does not answer.
+        """
+        assert self.checker is not None
+        if self.checker.broken:
+            raise CheckerError(NO_CHECKER)
+        steps = plan.before(grade_id)
+        todo, self.done = steps[self.done :], max(self.done, len(steps))
+        for step in todo if self.stuck is None else ():
+            if step.kind is Kind.NAMES:
+                await self.checker.bind(step.functions, step.values)
+                continue
+            verdict = await self.in_checker(new_code_cell(step.text), index)
+            if not verdict.passed:
+                told = (verdict.report or {}).get("outcome")
+                outcome = Outcome(told) if told else Outcome.INTERNAL
+                self.stuck = outcome, SETUP.format(why=message_of(verdict))
+                return
+
+    async def in_checker(self, cell: NotebookNode, index: int) -> Verdict:
+        """Run a cell in the checker, while the student's kernel serves its calls."""
+        assert self.checker is not None
+        assert self.listener is not None
+        serving = Serving(self.kernel, self.path, self.listener, index, self.inspector)
+        verdict = await self.checker.run(cell, serving.bring, self.seconds())
+        late = (verdict.report or {}).get("outcome") == Outcome.TIMEOUT
+        ran = await serving.rest(late)
+        if ran.ended:
+            self.ended = self.how_it_ended(ran)
+        cell.outputs = [*serving.outputs, *verdict.outputs]
+        return verdict
+
+    def judge(self, cell: NotebookNode, verdict: Verdict) -> TestResult:
+        """Turn the checker's report into the verdict on a test."""
+        report, points = verdict.report, float(cell.metadata.nbgrader.points)
+        if report is None or verdict.ran.late:
+            why = verdict.ran.why or NO_REPORT
+            return self.conclude(cell, Outcome.INTERNAL, 0.0, why)
+        if "error" in report:
+            return self.failure(cell, report)
+        value = report.get("value") or {}
+        if value.get("truth") is False:
+            return self.conclude(cell, Outcome.FAILED, 0.0, FALSE_VALUE)
+        score = float(value.get("number", points))
+        if not (math.isfinite(score) and 0 <= score <= points):
+            why = BAD_CREDIT.format(value=value["number"], points=points)
+            return self.conclude(cell, Outcome.INTERNAL, 0.0, why)
+        outcome = Outcome.PASSED if score == points else Outcome.FAILED
+        return self.conclude(cell, outcome, score, "")
+
+    def failure(self, cell: NotebookNode, report: dict[str, Any]) -> TestResult:
+        """Say whose fault an error in a test is."""
+        sentence = f"{report['error']}: {report['message']}".strip()
+        if report["outcome"] is not None:
+            outcome = Outcome(report["outcome"])
+            if self.ended is not None and outcome is not Outcome.ERROR:
+                outcome, sentence = self.ended
+        elif report["error"] == "AssertionError" or report["asked"]:
+            outcome = Outcome.FAILED
+        elif report["name"] in self.names_of_failed:
+            outcome, sentence = Outcome.FAILED, EARLIER.format(name=report["name"])
+        else:
+            outcome, sentence = Outcome.INTERNAL, OWN_ERROR.format(why=sentence)
+        self.names_of_failed |= names_in(cell.source)
+        return self.conclude(cell, outcome, 0.0, sentence)
+
+    def conclude(
+        self, cell: NotebookNode, outcome: Outcome, score: float, sentence: str
+    ) -> TestResult:
+        """Write a verdict into the cell's outputs, in nbgrader's vocabulary."""
+        points = float(cell.metadata.nbgrader.points)
+        for output in cell.outputs:
+            if output.output_type == "stream":
+                output.name = "stdout"
+            elif output.output_type == "execute_result":
+                as_plain_output(output)
+        if outcome is Outcome.PASSED or score > 0:
+            cell.outputs = [o for o in cell.outputs if o.output_type != "error"]
+            if score != points:
+                show_score(cell, score)
+        elif outcome is Outcome.FAILED and not sentence:
+            show_score(cell, score)
+        elif outcome not in (Outcome.FAILED, Outcome.ERROR) or not has_error(cell):
+            cell.outputs = [o for o in cell.outputs if o.output_type != "error"]
+            add_error(cell, ENAMES[outcome], sentence)
+        return record(cell, outcome, score, sentence)
+
+
+class Serving:
+    """The student's end of a test: connected when the test first calls it."""
+
+    def __init__(
+        self,
+        kernel: Cells,
+        path: str,
+        listener: socket.socket,
+        index: int,
+        inspector: "Inspector",
+    ) -> None:
+        self.kernel, self.listener, self.index = kernel, listener, index
+        self.inspector = inspector
+        self.cell = new_code_cell(SERVE.format(path=path))
+        self.running: asyncio.Future[Ran] | None = None
+
+    async def bring(self, what: str) -> socket.socket | None:
+        """Let the kernel serve, and return the connection; None if none is made.
+
+        One for each test: a kernel that ended its connection gets no other.
+        """
+        if what == "inspector":
+            return await self.inspector.connection()
+        if self.running is not None:
+            return None
+        self.running = asyncio.ensure_future(self.kernel.run(self.cell, self.index))
+        return await accept(self.listener, self.running)
+
+    async def rest(self, late: bool) -> Ran:
+        """Wait until the kernel has stopped serving; make it, if need be."""
+        if self.running is None:
+            return Ran(completed=True)
+        for patience in (0 if late else REST, REST):
+            done, _ = await asyncio.wait({self.running}, timeout=patience)
+            if done:
+                return self.running.result()
+            await self.kernel.interrupt()
+        done, _ = await asyncio.wait({self.running}, timeout=REST)
+        if done:
+            return self.running.result()
+        self.running.cancel()
+        return Ran(why=UNINTERRUPTIBLE, late=True, ended=True)
+
+    @property
+    def outputs(self) -> list[NotebookNode]:
+        """What the student's code showed while the test called it."""
+        shown = ("stream", "display_data")
+        return [o for o in self.cell.get("outputs", []) if o.output_type in shown]
+
+
+class Inspector:
+    """A kernel that reads the programs of one submission, if a test asks for it."""
+
+    def __init__(self, kernel_name: str, config: Config) -> None:
+        self.kernel_name, self.config = kernel_name, config
+        self.cells: Cells | None = None
+
+    async def connection(self) -> socket.socket | None:
+        """Start a new one; return the connection to it."""
+        await self.close()
+        self.cells = Cells(
+            output=1000, kernel_name=self.kernel_name, config=self.config
+        )
+        await self.cells.start(None)
+        listener, path = self.cells.open_socket("wire")
+        listener.setblocking(False)
+        with listener:
+            client: Any = self.cells.kc
+            client.execute(INSPECT.format(path=path), silent=True)
+            return await accept(listener, asyncio.ensure_future(asyncio.sleep(READY)))
+
+    async def close(self) -> None:
+        """End it."""
+        if self.cells is not None:
+            await self.cells.close()
+            self.cells = None
+
+
+async def accept(
+    listener: socket.socket, unless: asyncio.Future[Any]
+) -> socket.socket | None:
+    """Return the next connection; None if what `unless` stands for ends before."""
+    loop = asyncio.get_running_loop()
+    accepting = asyncio.ensure_future(loop.sock_accept(listener))
+    either: set[asyncio.Future[Any]] = {accepting, unless}
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    if not accepting.done():
+        accepting.cancel()
+        return None
+    connection, _ = accepting.result()
+    connection.setblocking(True)
+    return connection
+
+
+def is_test(cell: NotebookNode) -> bool:
+    """Whether this is a code cell that earns its points by running."""
+    info = cell.metadata.get("nbgrader", {})
+    return bool(
+        cell.cell_type == "code" and info.get("grade") and not info.get("solution")
+    )
+
+
+def record(
+    cell: NotebookNode,
+    outcome: Outcome,
+    score: float,
+    sentence: str,
+    protected: bool = True,
+) -> TestResult:
+    """Return the `TestResult` of a cell, and leave it in the cell's metadata."""
+    info = cell.metadata.nbgrader
+    result = TestResult(
+        grade_id=info.grade_id,
+        outcome=outcome,
+        score=None if outcome is Outcome.INTERNAL else score,
+        max_score=float(info.points),
+        sentence=sentence,
+        protected=protected,
+    )
+    cell.metadata["jaxgrader"] = {
+        "outcome": str(outcome),
+        "sentence": sentence,
+        "protected": protected,
+    }
+    return result
+
+
+def message_of(verdict: Verdict) -> str:
+    """Return what went wrong in a cell of the instructor's."""
+    if verdict.report is None:
+        return verdict.ran.why or NO_REPORT
+    return f"{verdict.report['error']}: {verdict.report['message']}"
+
+
+#: What the kernel runs while a test runs elsewhere.
+SERVE = (
+    "__import__('jaxgrader.grading.server', fromlist=['serve'])"
+    ".serve(get_ipython().user_ns, {path!r})"
+)
+INSPECT = (
+    "__import__('jaxgrader.grading.inspector', fromlist=['serve']).serve({path!r})"
+)
+#: By outcome: the name of the error that nbgrader shows.
+ENAMES = {
+    Outcome.FAILED: "AssertionError",
+    Outcome.ERROR: "StudentError",
+    Outcome.TIMEOUT: "CellTimeoutError",
+    Outcome.MEMORY: "DeadKernelError",
+    Outcome.CRASHED: "DeadKernelError",
+    Outcome.INTERNAL: "TestCellError",
+}
+#: By the limit that ended a kernel.
+LIMITS = {
+    "cell": Outcome.TIMEOUT,
+    "cpu": Outcome.TIMEOUT,
+    "wall": Outcome.TIMEOUT,
+    "memory": Outcome.MEMORY,
+}
+WALL = "The notebook used up its {seconds:g} s."
+AFTER_STOP = "An earlier cell ended the run. {why}"
+NO_REPORT = "The checker ended while this test ran."
+SETUP = "A set-up cell of the assignment failed in the checker: {why}"
+EARLIER = "This test needs {name!r} from an earlier test, which failed."
+OWN_ERROR = (
+    "The test itself is wrong: it raised {why}, and had not asked for anything of the "
+    "student's yet. It needs manual grading."
+)
