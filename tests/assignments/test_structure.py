@@ -84,15 +84,15 @@ NUMPY = "Use jnp instead of np"
 
 #: Right numbers, but not from the program that the lesson is about -> what is said.
 MISSES = {
-    (FORI, "right_python_loop"): UNROLLED,
-    (FORI, "right_numpy"): NUMPY,
-    (SCAN, "right_python_loop"): UNROLLED,
-    (SCAN, "right_numpy"): NUMPY,
-    (LAX, "right_python_loop"): UNROLLED,
-    (LAX, "right_numpy"): NUMPY,
-    (COMPOSED, "right_separate_layers"): UNROLLED,
-    (COMPOSED, "right_numpy_loops"): NUMPY,
-    (NESTED, "right_get_value_numpy"): NUMPY,
+    (FORI, "unrolled_python_loop"): UNROLLED,
+    (FORI, "untraced_numpy"): NUMPY,
+    (SCAN, "unrolled_python_loop"): UNROLLED,
+    (SCAN, "untraced_numpy"): NUMPY,
+    (LAX, "unrolled_python_loop"): UNROLLED,
+    (LAX, "untraced_numpy"): NUMPY,
+    (COMPOSED, "unrolled_separate_layers"): UNROLLED,
+    (COMPOSED, "untraced_numpy_loops"): NUMPY,
+    (NESTED, "untraced_get_value_numpy"): NUMPY,
 }
 
 RIGHT = [
@@ -103,9 +103,7 @@ RIGHT = [
 
 
 @pytest.mark.filterwarnings("ignore:'.value' access is now deprecated")
-@pytest.mark.parametrize(
-    ("assignment", "name"), [right for right in RIGHT if right not in MISSES]
-)
+@pytest.mark.parametrize(("assignment", "name"), RIGHT)
 def test_the_lesson_was_learned(assignment: str, name: str) -> None:
     CHECKS[assignment](answer(assignment, name))
 
