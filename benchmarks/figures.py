@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from jaxgrader.kernel.guard import descendants
+from jaxgrader.kernel.usage import descendants
 
 TICKS = os.sysconf("SC_CLK_TCK")
 MB = 1_000_000

@@ -21,7 +21,7 @@ from nbgrader.api import Gradebook
 from benchmarks.figures import Figure, cpu_of, fork_servers
 from demo.commands import command, run
 from demo.students import NOTEBOOKS, answer
-from jaxgrader.kernel.guard import descendants
+from jaxgrader.kernel.usage import descendants
 
 CLONE = Path(__file__).parent.parent
 STUDENTS = ("ada", "bea", "cleo")

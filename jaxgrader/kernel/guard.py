@@ -13,7 +13,6 @@ descendants itself. Assumes: forked from a fork server with one thread.
 import contextlib
 import io
 import os
-import resource
 import select
 import shutil
 import signal
@@ -22,13 +21,19 @@ import sys
 import tarfile
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from jaxgrader.kernel import app, cache, jail, wire
 from jaxgrader.kernel.inside import Jail
+from jaxgrader.kernel.usage import (
+    Clock,
+    descendants,
+    queued_in_sockets,
+    usage,
+    waited_for,
+)
 
 #: Seconds between two looks at the kernel's processes.
 PERIOD = 0.1
@@ -36,23 +41,13 @@ PERIOD = 0.1
 TAIL = 4096
 #: Seconds that a client has to stop a cell or a notebook in its own, kinder way.
 GRACE = 5.0
-#: The most that Linux queues in a Unix socket, in bytes (net.core.wmem_max, doubled).
-QUEUE = 425_984
+#: Ended or stopped children that are looked after before the limits are.
+AT_ONCE = 100
 #: A kernel's folder of sockets has one for each channel, and links to nothing.
 SOCKETS = 64
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 Serve = Callable[[dict[str, Any], Callable[[bytes], object]], None]
-
-
-@dataclass
-class Usage:
-    """What the processes of the jail use together: CPU seconds, bytes, threads."""
-
-    cpu: float = 0.0
-    memory: int = 0
-    threads: int = 0
 
 
 class Guard:
@@ -68,6 +63,7 @@ class Guard:
         self.started = time.monotonic()
         self.cell_started: float | None = None
         self.interrupted = False
+        self.clock = Clock()
         self.tail = b""
 
     def run(self, limits: Jail, server: int) -> None:
@@ -109,10 +105,11 @@ class Guard:
     def reap(self) -> int | None:
         """Collect ended children; return the kernel's exit status if it has ended.
 
-        A kernel that stopped itself goes on: it would wait for nobody.
+        A kernel that stopped itself goes on: it would wait for nobody. Whoever makes
+        orphans without an end must not keep the guard busy.
         """
         with contextlib.suppress(ChildProcessError):
-            while True:
+            for _ in range(AT_ONCE):
                 pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
                 if pid == 0:
                     break
@@ -155,8 +152,11 @@ class Guard:
             if late > GRACE and not self.interrupted:
                 self.interrupted = True
                 self.signal(signal.SIGINT)
-        used = usage(self.processes(), proportional=False)
-        if limits.cpu and used.cpu > limits.cpu:
+        processes = self.processes()
+        if limits.processes and len(processes) > limits.processes:
+            return "processes"  # at once: there is much to read and little time
+        used = usage(processes, proportional=False)
+        if limits.cpu and max(used.cpu, self.clock.count(used.own)) > limits.cpu:
             return "cpu"
         if limits.processes and used.threads > limits.processes:
             return "processes"  # the rlimit does not hold for root's own user id
@@ -180,8 +180,11 @@ class Guard:
         """Tell the client how it ended, as a record and as a sentence."""
         stderr = self.tail.decode(errors="replace")
         if reason is None and status is not None:
-            reason = why(status, stderr)
-        sentence = SENTENCES[reason or "exit"].format(
+            reason = why(status, limits)
+        sentence = SENTENCES[reason or "exit"]
+        if reason in ("signal", "exit") and speaks_of_memory(stderr):
+            sentence += SENTENCES["no memory"]
+        sentence = sentence.format(
             cell=limits.cell,
             wall=limits.wall,
             cpu=limits.cpu,
@@ -202,75 +205,43 @@ class Guard:
         )
 
 
-def why(status: int, stderr: str) -> str:
-    """Name the reason for which a kernel with this exit status has ended."""
-    if status == -signal.SIGXCPU:
+def why(status: int, limits: Jail) -> str:
+    """Name the reason for which a kernel with this exit status has ended.
+
+    Only what was measured counts: a student can send any signal and write any text.
+    (Linux measures this limit by the tick, and the total exactly.)
+    """
+    if status == -signal.SIGXCPU and limits.cpu and waited_for() > 0.8 * limits.cpu:
         return "cpu"
-    if status == -signal.SIGXFSZ:
-        return "disk"
-    if "bad_alloc" in stderr or "MemoryError" in stderr:
-        return "memory"
     return "signal" if status < 0 else "exit"
 
 
-def usage(processes: list[str], *, proportional: bool) -> Usage:
-    """Add up what `processes` use; what they share once where `proportional`."""
-    used = Usage()
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    used.cpu = children.ru_utime + children.ru_stime
-    for pid in processes:
-        with contextlib.suppress(OSError):  # it has just ended
-            numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            used.cpu += sum(map(int, numbers[11:15])) / TICKS
-            used.threads += int(numbers[17])
-            used.memory += memory_of(pid, proportional=proportional)
-    return used
-
-
-def memory_of(pid: str, *, proportional: bool) -> int:
-    """Return the bytes that a process holds and that no file backs."""
-    status = kilobytes(Path(f"/proc/{pid}/status"))
-    own = status.get("RssAnon", 0) + status.get("RssShmem", 0)
-    if proportional:
-        # A process can forbid this look; then it pays for what it shares.
-        with contextlib.suppress(PermissionError):
-            shares = kilobytes(Path(f"/proc/{pid}/smaps_rollup"))
-            own = shares.get("Pss_Anon", 0) + shares.get("Pss_Shmem", 0)
-    return (own + status.get("VmPTE", 0)) * 1024
-
-
-def kilobytes(path: Path) -> dict[str, int]:
-    """Return the sizes in a file of /proc, by name."""
-    lines = (line.partition(":") for line in path.read_text().splitlines())
-    return {name: int(value.split()[0]) for name, _, value in lines if "kB" in value}
-
-
-def queued_in_sockets() -> int:
-    """Return the bytes that the jail's sockets can hold, which belong to no process."""
-    with open("/proc/self/net/unix", "rb") as file:
-        return sum(1 for _ in file) * QUEUE
-
-
-def descendants(pid: str) -> list[str]:
-    """Return the pids of all descendants of a process."""
-    found: list[str] = []
-    with contextlib.suppress(OSError):
-        for task in os.listdir(f"/proc/{pid}/task"):
-            children = Path(f"/proc/{pid}/task/{task}/children").read_text()
-            for child in children.split():
-                found += [child, *descendants(child)]
-    return found
+def speaks_of_memory(stderr: str) -> bool:
+    """Whether C++ or Python said that there was no memory; or somebody for them."""
+    return "bad_alloc" in stderr or "MemoryError" in stderr
 
 
 def kill_descendants() -> None:
-    """Kill every descendant, and those that these leave behind, until none is left."""
-    while pids := descendants(str(os.getpid())):
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
+    """Kill every descendant, and those that these leave behind, until none is left.
+
+    First all are stopped: who forks faster than they are killed would never end.
+    """
+    me, stopped = str(os.getpid()), set[str]()
+    while running := set(descendants(me)) - stopped:
+        signal_all(running, signal.SIGSTOP)
+        stopped |= running
+    while pids := descendants(me):
+        signal_all(pids, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
+
+
+def signal_all(pids: Iterable[str], number: int) -> None:
+    """Send a signal to all processes that are still there."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), number)
 
 
 def signal_name(status: int | None) -> str:
@@ -316,6 +287,7 @@ def guard_kernel(
         prepare(limits, sockets, descriptors, request)
         guard = fork_kernel(connection, limits, request, seccomp, serve)
         guard.run(limits, server)
+        guard.signal(signal.SIGKILL)  # most of what there is, in one call
     except Exception:
         text = traceback.format_exc()
         message = {"event": "ended", "status": 1, "reason": "internal", "stderr": text}
@@ -438,5 +410,6 @@ SENTENCES = {
     "threads.",
     "signal": "The kernel died of {signal}.",
     "exit": "The kernel ended itself with exit status {status}.",
+    "no memory": " Its last words were of a lack of memory; it may use {memory}.",
     "internal": "The kernel could not be started. This is not the notebook's fault.",
 }
