@@ -10,11 +10,13 @@ step that fails raises; nothing is skipped. Assumes: one thread, and that the vi
 the file system is the one that bubblewrap gave the fork server.
 """
 
+import contextlib
 import ctypes
 import errno
 import mmap
 import os
 import resource
+import socket
 import stat
 from pathlib import Path
 
@@ -125,13 +127,17 @@ def adopt_orphans() -> None:
 def set_limits(jail: Jail) -> None:
     """Set the limits that the operating system enforces per process."""
     unlimited = resource.RLIM_INFINITY
+    processes = jail.processes
+    if processes is not None and jail.level == "basic":
+        processes += others_of_this_user()
     limits = {
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_MEMLOCK: 1 << 20,
         resource.RLIMIT_MSGQUEUE: 0,
+        resource.RLIMIT_SIGPENDING: 1024,  # the user's other processes want some, too
         resource.RLIMIT_DATA: jail.memory,
         resource.RLIMIT_FSIZE: jail.disk,
-        resource.RLIMIT_NPROC: jail.processes,
+        resource.RLIMIT_NPROC: processes,
         resource.RLIMIT_NOFILE: jail.open_files,
     }
     if jail.cpu is not None:
@@ -142,6 +148,24 @@ def set_limits(jail: Jail) -> None:
         if limit is not None:
             limit = limit if hard == unlimited else min(limit, hard)
             resource.setrlimit(name, (limit, limit))
+
+
+def others_of_this_user() -> int:
+    """Return how many threads this user has beside this one, and some that may come.
+
+    Without a user namespace the operating system counts all of them together. The
+    guard counts a kernel's own; this is to stop a bomb that is faster than the guard.
+    """
+    threads = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if folder.stat().st_uid == os.getuid():
+                threads += len(os.listdir(folder / "task"))
+    return threads + (ROOM_FOR_OTHERS if threads > 1 else 0)
+
+
+#: Threads that a user may still start elsewhere while a kernel of level basic runs.
+ROOM_FOR_OTHERS = 256
 
 
 def confine_files(jail: Jail) -> None:
@@ -209,7 +233,8 @@ _FOLDER_RIGHTS = (
 #: that no limit counts. Names of other architectures are skipped by libseccomp.
 FORBIDDEN = """
     acct add_key bpf chroot clock_adjtime clock_settime delete_module fanotify_init
-    finit_module fsconfig fsmount fsopen fspick init_module io_uring_enter
+    finit_module fsconfig fsmount fsopen fspick init_module inotify_init
+    inotify_init1 io_uring_enter
     io_uring_register io_uring_setup ioperm iopl kcmp kexec_file_load kexec_load keyctl
     lookup_dcookie lsm_set_self_attr mbind memfd_create memfd_secret migrate_pages mknod
     mknodat modify_ldt mount mount_setattr move_mount move_pages mq_open msgget
@@ -222,17 +247,20 @@ FORBIDDEN = """
 """.split()  # noqa: SIM905
 
 
-def build_filter() -> seccomp.SyscallFilter:
+def build_filter(level: str) -> seccomp.SyscallFilter:
     """Build the seccomp filter; load it later, with its `load`.
 
     Allowed is what is not named here. Sockets are of the Unix family only, `clone`
     makes no namespaces, `clone3` (whose flags a filter cannot see) does not exist, and
-    nobody sets the limits of another process.
+    nobody sets the limits or the priority of another process. At level basic, which
+    shows the machine's own sockets, nobody connects to any.
 
     Raises:
         RuntimeError: if libseccomp is not installed.
     """
     rules = seccomp.SyscallFilter(seccomp.ALLOW)
+    # On the processor's other interfaces. Without one thread, the others would wait.
+    rules.set_attr(seccomp.Attr.ACT_BADARCH, seccomp.KILL_PROCESS)
     refuse = seccomp.ERRNO(errno.EPERM)
     for name in FORBIDDEN:
         try:
@@ -251,11 +279,48 @@ def build_filter() -> seccomp.SyscallFilter:
         3, seccomp.MASKED_EQ, *[mmap.MAP_SHARED | mmap.MAP_ANONYMOUS] * 2
     )
     rules.add_rule(seccomp.ERRNO(errno.ENOMEM), "mmap", hidden)
-    rules.add_rule(refuse, "prlimit64", seccomp.Arg(0, seccomp.NE, 0))
+    for name, number in OF_A_PROCESS:
+        rules.add_rule(refuse, name, seccomp.Arg(number, seccomp.NE, 0))
+    rules.add_rule(refuse, "ioprio_set", seccomp.Arg(0, seccomp.NE, 1))  # a process
+    # ZeroMQ sets it for each of its threads, by number, and aborts if that fails.
+    for name in ("sched_setscheduler", "sched_setparam"):
+        rules.add_rule(seccomp.ERRNO(0), name, seccomp.Arg(0, seccomp.NE, 0))
+    if level == "basic":
+        forbid_connecting(rules)
     for request in (TIOCSTI, TIOCLINUX):
         low = seccomp.Arg(1, seccomp.MASKED_EQ, 0xFFFFFFFF, request)
         rules.add_rule(refuse, "ioctl", low)
     return rules
+
+
+#: System calls that change a process, and which argument names it: 0 is the caller.
+#: For setpriority, 0 is also the kind of a single process.
+OF_A_PROCESS = [
+    ("prlimit64", 0),
+    ("sched_setaffinity", 0),
+    ("sched_setattr", 0),
+    ("setpriority", 0),
+    ("setpriority", 1),
+    ("ioprio_set", 1),
+]
+
+
+def forbid_connecting(rules: seccomp.SyscallFilter) -> None:
+    """Refuse every way to reach a socket by its name; Landlock knows no such right.
+
+    A datagram's address is out of a filter's sight, so there are no such sockets.
+    """
+    refuse = seccomp.ERRNO(errno.EACCES)
+    rules.add_rule(refuse, "connect")
+    rules.add_rule(refuse, "sendto", seccomp.Arg(4, seccomp.NE, 0))
+    for name in ("socket", "socketpair"):
+        for kind in (socket.SOCK_DGRAM, socket.SOCK_RAW):
+            same = seccomp.Arg(1, seccomp.MASKED_EQ, SOCK_TYPE_MASK, int(kind))
+            rules.add_rule(refuse, name, same)
+
+
+#: <linux/net.h>: the rest of a socket's type are flags
+SOCK_TYPE_MASK = 0xF
 
 
 def _bits(flags: int) -> list[int]:

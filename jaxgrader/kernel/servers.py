@@ -12,7 +12,6 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 import socket
 import stat
 import subprocess
@@ -26,6 +25,7 @@ from typing import IO
 
 from jaxgrader.errors import SandboxError
 from jaxgrader.kernel import cache, devices, wire
+from jaxgrader.kernel.folders import remove
 from jaxgrader.kernel.inside import HOME, Settings
 from jaxgrader.kernel.sandbox import (
     ACCOUNTS,
@@ -161,7 +161,7 @@ def sweep(runtime: Path, mine: Path) -> None:
         with suppress(OSError), lock.open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if lock.parent != mine and not is_served(lock.parent / "control"):
-                shutil.rmtree(lock.parent)
+                remove(lock.parent)
     for link in runtime.glob("k-*"):
         if not link.exists():
             link.unlink(missing_ok=True)

@@ -28,6 +28,7 @@ from types import ModuleType
 from typing import Any
 
 from jaxgrader.kernel import app, guard, jail, wire
+from jaxgrader.kernel.folders import remove
 from jaxgrader.kernel.inside import CACHE, RUN, USER_ID, Settings
 
 #: Seconds between two looks at whether anybody still needs this server.
@@ -184,10 +185,17 @@ class Server:
                 if pid == 0:
                     break
                 if kernel := self.kernels.pop(pid, None):
-                    if self.settings.user_ids:
-                        os.chown(kernel.sockets, os.geteuid(), os.getegid())
-                    shutil.rmtree(kernel.sockets, ignore_errors=True)
+                    self.remove_folder(kernel.sockets)
                     kernel.connection.close()
+
+    def remove_folder(self, sockets: Path) -> None:
+        """Remove the folder of an ended kernel's sockets, whatever the kernel did."""
+        try:
+            if self.settings.user_ids:
+                os.chown(sockets, os.geteuid(), os.getegid())
+            remove(sockets)
+        except OSError as error:
+            print(f"{sockets} is left: {error}", file=sys.stderr, flush=True)
 
 
 def map_user(pid: int, user_id: int) -> None:
@@ -254,7 +262,7 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     listener = socket.socket(fileno=settings.listener)
-    server = Server(settings, listener, jail.build_filter(), refusal)
+    server = Server(settings, listener, jail.build_filter(settings.level), refusal)
     server.serve()
 
 
