@@ -53,6 +53,9 @@ class KernelApp(IPKernelApp):
     def init_connection_file(self) -> None: ...
     def write_connection_file(self, **kwargs: Any) -> None: ...
 
+    # Not yet: the student's folder comes last, see `serve`.
+    def init_path(self) -> None: ...
+
 
 class Budget:
     """How many bytes the running cell may still send, by kind of output."""
@@ -153,15 +156,17 @@ CUT = "\n[output beyond {limit} bytes was dropped]\n"
 CACHE_WARNING = "Error (reading|writing) persistent compilation cache entry"
 #: The signs of life that the guard reads.
 BOUND, CELL_STARTS, CELL_ENDS = b"!", b"(", b")"
-CUT = "\n[output beyond {limit} bytes was dropped]\n"
 
 
 def serve(request: dict[str, Any], tell: Callable[[bytes], object]) -> None:
-    """Become the kernel that `request` describes; `tell` what it is doing."""
+    """Become the kernel that `request` describes; `tell` what it is doing.
+
+    Only when all is ready does it enter the student's folder: a file of theirs that is
+    called as a module or a configuration must not be found before.
+    """
     os.environ.update(request["env"])
-    os.chdir(request["cwd"])
+    os.chdir("/")
     sys.argv = ["ipykernel"]
-    sys.path[0] = ""
     warnings.filterwarnings("ignore", CACHE_WARNING)
     forget_shared_state()
     set_cache(os.environ["JAX_COMPILATION_CACHE_DIR"])
@@ -170,6 +175,9 @@ def serve(request: dict[str, Any], tell: Callable[[bytes], object]) -> None:
     app.initialize([])
     app.kernel.shell.events.register("pre_execute", lambda: tell(CELL_STARTS))
     app.kernel.shell.events.register("post_execute", lambda: tell(CELL_ENDS))
+    os.chdir(request["cwd"])
+    app.kernel.shell.starting_dir = os.getcwd()
+    sys.path.insert(0, "")
     tell(BOUND)
     app.start()
 

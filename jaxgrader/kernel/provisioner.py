@@ -34,6 +34,10 @@ from jaxgrader.kernel.servers import runtime_folder, server_for
 LOCKS = Path("/dev/shm/jaxgrader")  # noqa: S108
 #: Seconds between two looks at a kernel that somebody waits for.
 PERIOD = 0.02
+#: What a submission's folder may hold: files and folders, and folders in each other.
+MOST_FILES, DEEPEST = 10_000, 64
+#: Bytes that the smallest file needs in the kernel's memory.
+PAGE = 4096
 PORTS = {"shell": 1, "iopub": 2, "stdin": 3, "hb": 4, "control": 5}
 
 
@@ -286,18 +290,26 @@ def has_news(connection: socket.socket, timeout: float | None) -> bool:
 def pack(folder: Path, limit: int) -> int:
     """Return an open file with the tar archive of `folder`'s files.
 
-    Links are left out: they would lead somewhere else in the jail, or nowhere.
+    Symbolic links are left out: they would lead somewhere else in the jail, or
+    nowhere. A file with two names is packed twice.
 
     Raises:
-        SubmissionError: if the files are larger than `limit` bytes together.
+        SubmissionError: if the files need more than `limit` bytes together, if there
+            are too many, or if folders lie too deep in each other.
     """
-    total = 0
+    pages = count = 0
 
     def choose(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
-        nonlocal total
-        total += entry.size
-        if total > limit:
+        nonlocal pages, count
+        # Else the second name of a file would be a link to the first.
+        archive.inodes.clear()  # type: ignore[attr-defined]
+        pages, count = pages - (-entry.size // PAGE), count + 1
+        if pages * PAGE > limit:
             raise SubmissionError(TOO_LARGE.format(folder=folder, limit=limit))
+        if count > MOST_FILES:
+            raise SubmissionError(TOO_MANY.format(folder=folder, limit=MOST_FILES))
+        if entry.name.count("/") > DEEPEST:
+            raise SubmissionError(TOO_DEEP.format(folder=folder, limit=DEEPEST))
         return entry if entry.isreg() or entry.isdir() else None
 
     with tempfile.TemporaryFile() as file:
@@ -316,4 +328,12 @@ LOST: dict[str, Any] = {
 TOO_LARGE = (
     "{folder}: the files are larger than the {limit} bytes that a kernel may have. "
     "Remove what is not needed, or raise c.Limits.disk."
+)
+TOO_MANY = (
+    "{folder}: there are more than {limit} files and folders in it. Remove what is not "
+    "needed."
+)
+TOO_DEEP = (
+    "{folder}: folders lie more than {limit} deep in each other. Remove what is not "
+    "needed."
 )

@@ -262,7 +262,7 @@ def jail_for(
         cpu=limits.cpu,
         memory=limits.memory,
         processes=limits.processes,
-        open_files=limits.open_files,
+        open_files=min(limits.open_files, spare_files()),
         disk=limits.disk,
         output=limits.output,
         readable=[*view.readable, str(SHARED_CACHE if strict else view.cache)],
@@ -280,6 +280,18 @@ def jail_for(
         "JAXGRADER_SCRATCH": places[SCRATCH],
     }
     return jail, variables
+
+
+def spare_files() -> int:
+    """Return how many open files a kernel may have so that its client can send some.
+
+    A user's processes together may have as many open files on their way through
+    sockets as the sender may open; one message takes up to 253 more.
+    """
+    import resource  # not on Windows, where nothing is jailed
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else max(64, soft - 256)
 
 
 def require_bubblewrap() -> str:
