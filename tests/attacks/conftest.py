@@ -1,7 +1,8 @@
 """Kernels under attack, for root and for an ordinary user: every test runs for both."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -9,13 +10,26 @@ from tests.attacks import persons
 from tests.attacks.persons import Kernel, Kernels, Person
 
 
+@pytest.fixture(scope="session")
+def people() -> Iterator[Callable[[str], Person]]:
+    """Bring somebody to life when first asked for; all tests meet the same."""
+    known: dict[str, Person] = {}
+    with ExitStack() as lives:
+
+        def meet(name: str) -> Person:
+            if name not in known:
+                known[name] = lives.enter_context(persons.person(name))
+            return known[name]
+
+        yield meet
+
+
 @pytest.fixture(scope="module", params=["root", "user"])
-def person(request: pytest.FixtureRequest) -> Iterator[Person]:
+def person(request: pytest.FixtureRequest, people: Callable[[str], Person]) -> Person:
     """Who runs the client and the fork server."""
     if request.param == "root" and os.geteuid() != 0:
         pytest.skip("only root can test what root's kernels can do")
-    with persons.person(request.param) as somebody:
-        yield somebody
+    return people(request.param)
 
 
 @pytest.fixture

@@ -22,11 +22,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jaxgrader.kernel.guard import descendants
+from jaxgrader.kernel.usage import descendants
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
-#: An ordinary user whom no machine knows.
-NOBODY = 54321
+#: An ordinary user whom no machine knows; another one for each of pytest-xdist's.
+NOBODY = 54321 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
 #: What must not be found; made of parts, for attacks that search for it.
 CANARY = "canary-" + "7d1f0c-secret"
 #: Small, so that attacks end soon; and large enough for a cell with JAX.
@@ -39,6 +39,10 @@ LIMITS: dict[str, Any] = {
 }
 #: Separates what an attack prints from what it returns.
 MARK = "\x1e"
+
+
+#: The arguments of one attempt.
+Case = tuple[Any, ...]
 
 
 @dataclass
@@ -124,6 +128,11 @@ class Person:
         """Call `function` as this person, in no sandbox; return what it returns."""
         return self.outside(calling(function, *arguments)).value
 
+    def can(self, function: Callable[..., Any], cases: list[Case]) -> None:
+        """Check that nothing refuses `function` to this person, in no sandbox."""
+        results = self.outside(trying(function, cases)).value
+        assert [one for one in results if not one.startswith(GAVE)] == []
+
     def close(self) -> None:
         """End the driver, and what it has started, even if an attack succeeded."""
         assert self.process.stdin is not None
@@ -198,6 +207,12 @@ class Kernel:
         assert re.search(r"^\w*Error$", result.text.split("\n")[0]), result.text
         assert "[Errno" in result.text, result.text
 
+    def cannot(self, function: Callable[..., Any], cases: list[Case]) -> None:
+        """Check that the operating system refuses `function` all these arguments."""
+        results = self.run(trying(function, cases)).value
+        tried = zip(cases, results, strict=True)
+        assert [one for one in tried if not one[1].startswith(REFUSED)] == []
+
     def wait(self) -> str:
         """Wait for its end; return the sentence about it."""
         return str(self.person.ask("wait", kernel=self.number))
@@ -232,6 +247,30 @@ def calling(function: Callable[..., Any], *arguments: Any) -> str:
     values = ", ".join(map(repr, arguments))
     last = f"print({MARK!r} + json.dumps({function.__name__}({values})))"
     return f"from typing import Any\n{source}\nimport json\n{last}"
+
+
+def trying(function: Callable[..., Any], cases: list[Case]) -> str:
+    """Return a program that calls `function` with all arguments; prints what came."""
+    source = textwrap.dedent(inspect.getsource(function))
+    return TRYING.format(source=source, name=function.__name__, cases=cases, mark=MARK)
+
+
+TRYING = """
+from typing import Any
+{source}
+import json
+results = []
+for case in {cases!r}:
+    try:
+        results.append(f"gave {{str({name}(*case))[:100]}}")
+    except OSError as error:
+        results.append(f"{{'refused' if error.errno else 'failed'}}: {{error}}")
+    except Exception as error:
+        results.append(f"failed: {{error!r}}")
+print({mark!r} + json.dumps(results))
+"""
+#: How these results begin.
+GAVE, REFUSED = "gave", "refused"
 
 
 class Kernels:

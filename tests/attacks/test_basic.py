@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.attacks.persons import CANARY, Kernel, Kernels, Person
+from tests.attacks.persons import CANARY, Kernel, Kernels, Person, calling
+from tests.attacks.test_bombs import grows
 from tests.attacks.test_endings import daemon
 from tests.attacks.test_files import SECRETS, append, read
-from tests.attacks.test_network import UNIX, Bait, bait, reach
-from tests.attacks.test_processes import is_there, send
-from tests.attacks.test_syscalls import UNPRIVILEGED, call, number_of
-
-__all__ = ["bait"]
+from tests.attacks.test_network import UNIX, baits, reach, send_from_pair
+from tests.attacks.test_processes import PRIORITIES, is_there, send, set_priority
+from tests.attacks.test_syscalls import calls, unprivileged
 
 
 @pytest.fixture
@@ -20,63 +19,50 @@ def basic(pool: Kernels) -> Kernel:
     return pool.share("basic", "copy", Sandbox={"level": "basic"})
 
 
-@pytest.mark.parametrize("secret", SECRETS)
-def test_reading(person: Person, basic: Kernel, secret: str) -> None:
-    path = str(person.root / secret)
-    assert person.call(read, path) == CANARY
-    basic.refuses(read, path)
-    basic.refuses(read, f"/proc/{person.pid}/root{path}")
+def test_files(person: Person, basic: Kernel) -> None:
+    paths = [(str(person.root / secret),) for secret in SECRETS]
+    mine = (str(person.submission / "mine.txt"),)
+    assert {person.call(read, *path) for path in paths} == {CANARY}
+    person.can(append, [*paths, mine])
+    basic.cannot(read, paths)
+    basic.cannot(read, [(f"/proc/{person.pid}/root{path}",) for (path,) in paths])
+    basic.cannot(append, [*paths, mine])
 
 
-@pytest.mark.parametrize("secret", [*SECRETS, "course/submitted/mallory/hw1/mine.txt"])
-def test_writing(person: Person, basic: Kernel, secret: str) -> None:
-    path = str(person.root / secret)
-    person.call(append, path)
-    basic.refuses(append, path)
-
-
-@pytest.mark.parametrize("name", ["environ", "mem", "maps", "fd/0"])
-@pytest.mark.parametrize("whose", ["driver", "guard"])
-def test_other_processes(person: Person, basic: Kernel, whose: str, name: str) -> None:
-    pid = person.pid if whose == "driver" else basic.guard
-    basic.refuses(read, f"/proc/{pid}/{name}")
-
-
-@pytest.mark.parametrize("number", [0, signal.SIGKILL, signal.SIGSTOP])
-def test_signals(person: Person, basic: Kernel, number: int) -> None:
+def test_other_processes(person: Person, basic: Kernel) -> None:
+    pids = (person.pid, basic.guard)
+    files = ("environ", "mem", "maps", "fd/0")
+    basic.cannot(read, [(f"/proc/{pid}/{name}",) for pid in pids for name in files])
     person.call(is_there, person.pid)
-    for pid in (person.pid, basic.guard):
-        basic.refuses(send, pid, int(number))
+    numbers = (0, int(signal.SIGKILL), int(signal.SIGSTOP))
+    basic.cannot(send, [(pid, number) for pid in pids for number in numbers])
+    basic.cannot(set_priority, [(pid, how) for pid in pids for how in PRIORITIES])
     person.call(is_there, person.pid)
 
 
-def test_connecting(person: Person, basic: Kernel, bait: Bait) -> None:
-    person.call(reach, *bait.arguments())
-    assert bait.was_reached()
-    basic.refuses(reach, *bait.arguments())
-    assert not bait.was_reached()
+def test_connecting(person: Person, basic: Kernel) -> None:
+    for bait in baits():
+        person.call(reach, *bait.arguments())
+        assert bait.was_reached()
+        basic.refuses(reach, *bait.arguments())
+        assert not bait.was_reached()
 
 
-def test_connecting_to_the_fork_server(person: Person, basic: Kernel) -> None:
-    """Who could, would ask for a kernel with other limits and other folders."""
-    path = str(basic.sockets.parent.parent / "control")
-    person.call(reach, *UNIX, path)
-    basic.refuses(reach, *UNIX, path)
-
-
-def test_connecting_to_another_kernel(
+def test_connecting_to_other_kernels(
     start: Kernels, person: Person, basic: Kernel
 ) -> None:
-    """Its output needs no key."""
-    path = str(start(Sandbox={"level": "basic"}).sockets / "s-2")
-    person.call(reach, *UNIX, path)
-    basic.refuses(reach, *UNIX, path)
+    """Their output needs no key; and the fork server gives other folders and limits."""
+    other = start(Sandbox={"level": "basic"})
+    control = str(basic.sockets.parent.parent / "control")
+    cases = [(*UNIX, control), (*UNIX, str(other.sockets / "s-2"))]
+    person.can(reach, cases)
+    basic.cannot(reach, cases)
+    basic.cannot(send_from_pair, [(control,)])
 
 
-@pytest.mark.parametrize("name", UNPRIVILEGED)
-def test_calls(basic: Kernel, name: str) -> None:
-    syscall, arguments = UNPRIVILEGED[name]
-    assert basic.call(call, number_of(syscall), arguments) == "EPERM"
+def test_calls(basic: Kernel) -> None:
+    found = basic.call(calls, unprivileged())
+    assert {name for name, result in found.items() if result != "EPERM"} == set()
 
 
 def test_daemons(start: Kernels) -> None:
@@ -94,7 +80,34 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for task in tasks for child in task.read_text().split()]
 
 
-def test_bombs(start: Kernels) -> None:
+def test_endless_work(start: Kernels) -> None:
     kernel = start(Sandbox={"level": "basic"}, Limits={"cpu": 1})
     assert kernel.run("while True: pass").status == "dead"
     assert kernel.wait().startswith("The kernel was stopped: it used more than 1 s")
+
+
+def test_a_fork_bomb(start: Kernels) -> None:
+    """The user's other processes are not counted as the kernel's."""
+    kernel = start(Sandbox={"level": "basic"})
+    kernel.run(calling(grows, 12))
+    assert "processes and threads" in kernel.wait()
+    assert not kernel.sockets.exists()
+
+
+def nest(depth: int) -> None:
+    """Make folders that a recursive program cannot follow, and nobody can enter."""
+    import os
+
+    os.chdir(os.environ["TMPDIR"])
+    os.mkdir("closed", 0)
+    for _ in range(depth):
+        os.mkdir("deep")
+        os.chdir("deep")
+    os.chmod(".", 0)
+
+
+def test_no_folder_is_left(start: Kernels) -> None:
+    kernel = start(Sandbox={"level": "basic"})
+    kernel.call(nest, 2000)
+    kernel.stop()
+    assert not kernel.sockets.exists()

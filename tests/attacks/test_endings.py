@@ -2,7 +2,6 @@
 """Attacks on the end: outliving the kernel, never ending, blinding the guard."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -83,25 +82,28 @@ def uninterruptible() -> None:
     subprocess.Popen(["python", "-c", code])
 
 
-SURVIVORS = [daemon, stopped, program, spinning, zombies, uninterruptible]
+SURVIVORS = [daemon, stopped, program, zombies, uninterruptible, spinning]
 
 
-@pytest.mark.parametrize("attack", SURVIVORS)
-def test_outliving_a_stop(start: Kernels, attack: Callable[[], None]) -> None:
+@pytest.fixture
+def haunted(start: Kernels) -> Kernel:
+    """A kernel full of what wants to outlive it."""
     kernel = start()
-    kernel.call(attack)
-    assert len(kernel.processes()) >= 2
-    kernel.stop()
-    assert kernel.remains() == []
+    for attack in SURVIVORS:
+        kernel.call(attack)
+    assert len(kernel.processes()) > 40
+    return kernel
 
 
-@pytest.mark.parametrize("attack", SURVIVORS)
-def test_outliving_the_kernel(start: Kernels, attack: Callable[[], None]) -> None:
-    kernel = start()
-    kernel.call(attack)
-    assert kernel.run("import os; os._exit(7)").status == "dead"
-    assert kernel.wait() == "The kernel ended itself with exit status 7."
-    assert kernel.remains() == []
+def test_outliving_a_stop(haunted: Kernel) -> None:
+    haunted.stop()
+    assert haunted.remains() == []
+
+
+def test_outliving_the_kernel(haunted: Kernel) -> None:
+    assert haunted.run("import os; os._exit(7)").status == "dead"
+    assert haunted.wait() == "The kernel ended itself with exit status 7."
+    assert haunted.remains() == []
 
 
 DEATHS = {
@@ -122,7 +124,7 @@ DEATHS = {
         "import ctypes, mmap\n"
         "m = mmap.mmap(-1, 4096, 34, prot=7); m.write(b'\\x0f\\x0b')\n"
         "ctypes.CFUNCTYPE(None)(ctypes.addressof(ctypes.c_char.from_buffer(m)))()",
-        "The kernel died of SIG",
+        "The kernel died of SIGILL",
     ),
     "a stack without an end": (
         "import sys; sys.setrecursionlimit(10**9)\n"
@@ -137,12 +139,12 @@ DEATHS = {
         "import os; os._exit(0)",
         "The kernel ended itself with exit status 0.",
     ),
-    "an unknown system call's kill": (
+    "a system call of 32 bits": (
         "import ctypes, mmap\n"
         "m = mmap.mmap(-1, 4096, 34, prot=7)\n"
         "m.write(bytes.fromhex('b814000000cd80c3'))\n"
         "ctypes.CFUNCTYPE(None)(ctypes.addressof(ctypes.c_char.from_buffer(m)))()",
-        "The kernel died of SIG",
+        "The kernel died of SIGSYS",
     ),
 }
 
@@ -167,9 +169,6 @@ def test_stopping_itself(start: Kernels) -> None:
 
 TOO_MUCH_WORK = "The kernel was stopped: it used more than {} s of processor time."
 LOOPS = {
-    "Python": "while True: pass",
-    "C, with the GIL": "max(iter(int, 1))",
-    "a regular expression": "import re; re.match('(a*)*b', 'a' * 64)",
     "except": "while True:\n    try:\n        while True: pass\n"
     "    except BaseException: pass",
     "JAX": "import jax\n"
@@ -178,8 +177,7 @@ LOOPS = {
     "threads": "import threading\n"
     "threads = [threading.Thread(target=max, args=[iter(int, 1)]) for _ in range(3)]\n"
     "[t.start() for t in threads]; [t.join() for t in threads]",
-    "a child": "!while :; do :; done",
-    "children": "import os\nfor _ in range(3): os.fork()\nwhile True: pass",
+    "children": "while True: get_ipython().system('while :; do :; done')",
     "ignored signals": "import signal\n"
     "for n in set(range(1, 65)) - {9, 19, 32, 33}: signal.signal(n, signal.SIG_IGN)\n"
     "while True: pass",
@@ -233,9 +231,9 @@ def orphans_work() -> None:
 
 @pytest.mark.parametrize("work", [hidden_work, orphans_work])
 def test_work_that_nobody_counts(start: Kernels, work: Callable[[], None]) -> None:
-    kernel = start(Limits={"cpu": 2, "wall": 5})
+    kernel = start(Limits={"cpu": 1, "wall": 5})
     assert kernel.run(calling(work)).status == "dead"
-    assert kernel.wait() == TOO_MUCH_WORK.format(2)
+    assert kernel.wait() == TOO_MUCH_WORK.format(1)
 
 
 def odd_names() -> None:
@@ -362,29 +360,6 @@ def storm_of_ends() -> None:
     signal.pause()
 
 
-def low_priority() -> None:
-    """The guard waits for those who are more important."""
-    import os
-    import signal
-    from collections.abc import Callable
-
-    attempts: list[Callable[[], Any]] = [
-        lambda: os.setpriority(os.PRIO_PROCESS, 1, 19),
-        lambda: os.sched_setscheduler(1, os.SCHED_IDLE, os.sched_param(0)),
-        lambda: os.sched_setaffinity(1, {0}),
-    ]
-    for attempt in attempts:
-        try:
-            attempt()
-        except OSError:
-            continue
-    for _ in range(30):
-        if os.fork() == 0:
-            while True:
-                pass
-    signal.pause()
-
-
 def false_signs() -> None:
     """Tell the guard, on whatever pipe it listens, that no cell runs."""
     import os
@@ -403,24 +378,22 @@ BLINDFOLDS = [
     flood_stderr,
     storm_of_stops,
     storm_of_ends,
-    low_priority,
     false_signs,
 ]
 
 
 @pytest.mark.parametrize("attack", BLINDFOLDS)
 def test_blinding_the_guard(start: Kernels, attack: Callable[[], None]) -> None:
-    kernel = start(Limits={"cpu": 2, "wall": 1})
+    kernel = start(Limits={"cpu": 1, "wall": 1})
     assert kernel.run(calling(attack)).status == "dead"
     assert kernel.wait().startswith("The kernel was stopped")
     assert kernel.remains() == []
 
 
-@pytest.mark.parametrize("attack", [flood_stderr, storm_of_stops, storm_of_ends])
-def test_a_blind_guard_obeys(start: Kernels, attack: Callable[[], None]) -> None:
+def test_a_blind_guard_obeys(start: Kernels) -> None:
     """What the client says is heard whatever the kernel does."""
     kernel = start()
-    kernel.run(calling(attack).replace("signal.pause()", "None"))
+    kernel.run(calling(flood_stderr).replace("signal.pause()", "None"))
     kernel.stop()
     assert kernel.remains() == []
 
@@ -438,14 +411,27 @@ def lie_and_exit(text: str) -> None:
     os._exit(3)
 
 
-@pytest.mark.parametrize(
-    "text", ["MemoryError", "std::bad_alloc", "\x1b]0;mallory\x07"]
-)
+FALSE_REASONS = {
+    "MemoryError std::bad_alloc": " Its last words were of a lack of memory; it may "
+    "use 512 MiB.",
+    "\x1b]0;mallory\x07": "",
+}
+
+
+@pytest.mark.parametrize("text", FALSE_REASONS)
 def test_false_reasons(start: Kernels, text: str) -> None:
-    """What a student writes is no evidence against the limits."""
+    """What a student writes is no evidence, and is not called so."""
     kernel = start()
     assert kernel.run(calling(lie_and_exit, text)).status == "dead"
-    assert kernel.wait() == "The kernel ended itself with exit status 3."
+    exited = "The kernel ended itself with exit status 3."
+    assert kernel.wait() == exited + FALSE_REASONS[text]
+
+
+def test_false_signals(start: Kernels) -> None:
+    kernel = start(Limits={"cpu": 30})
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGXCPU)"
+    assert kernel.run(code).status == "dead"
+    assert kernel.wait() == "The kernel died of SIGXCPU (CPU time limit exceeded)."
 
 
 #: Modules that a kernel imports late: a file of this name in the folder comes first.
@@ -480,7 +466,7 @@ def test_the_folder_of_sockets_is_gone_whatever_is_in_it(start: Kernels) -> None
         "    with socket.socket(socket.AF_UNIX) as one:\n"
         "        one.bind(f'/run/kernel/{n}')\n"
         "    os.chmod(f'/run/kernel/{n}', 0)\n"
-        "os.chmod('/run/kernel', 0o500)\n"
+        "os.chmod('/run/kernel', 0)\n"
         "os._exit(0)"
     )
     kernel.run(code)

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from tests.attacks.persons import Kernel, Kernels, Person
 
 
@@ -74,34 +72,45 @@ def make_bait(kind: str, folder: str) -> Bait:
     return Bait(listener, bound if isinstance(bound, str) else list(bound))
 
 
-@pytest.fixture(params=BAITS)
-def bait(request: pytest.FixtureRequest) -> Iterator[Bait]:
-    with tempfile.TemporaryDirectory(dir="/tmp", prefix="jg-") as folder:
-        os.chmod(folder, 0o755)
-        try:
-            bait = make_bait(request.param, folder)
-        except OSError as error:
-            pytest.skip(f"this machine has no {request.param}: {error}")
-        with bait.listener:
-            yield bait
+def baits() -> Iterator[Bait]:
+    """Yield one of each kind that this machine knows."""
+    for kind in BAITS:
+        with tempfile.TemporaryDirectory(dir="/tmp", prefix="jg-") as folder:
+            os.chmod(folder, 0o755)
+            try:
+                bait = make_bait(kind, folder)
+            except OSError:
+                if kind != "TCP6":  # the one that may be missing
+                    raise
+                continue
+            with bait.listener:
+                yield bait
 
 
-def test_connecting(person: Person, either: Kernel, bait: Bait) -> None:
-    person.call(reach, *bait.arguments())
-    assert bait.was_reached()
-    either.refuses(reach, *bait.arguments())
-    assert not bait.was_reached()
+def test_connecting(person: Person, either: Kernel) -> None:
+    for bait in baits():
+        person.call(reach, *bait.arguments())
+        assert bait.was_reached()
+        either.refuses(reach, *bait.arguments())
+        assert not bait.was_reached()
 
 
 UNIX = (int(socket.AF_UNIX), int(socket.SOCK_STREAM))
+
+
+def send_from_pair(address: str) -> None:
+    """Send a datagram from a socket that was connected when it was made."""
+    import socket
+
+    for one in socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM):
+        one.sendmsg([b"hello"], [], 0, address)
 
 
 def test_connecting_to_the_fork_server(person: Person, either: Kernel) -> None:
     """Who could, would start kernels with whatever rights."""
     path = str(either.sockets.parent.parent / "control")
     person.call(reach, *UNIX, path)
-    either.refuses(reach, *UNIX, path)
-    either.refuses(reach, *UNIX, "/run/jaxgrader/control")
+    either.cannot(reach, [(*UNIX, path), (*UNIX, "/run/jaxgrader/control")])
 
 
 FAMILIES = {
@@ -123,10 +132,10 @@ def make_socket(family: int, kind: int) -> None:
     socket.socket(family, kind).close()
 
 
-@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
-@pytest.mark.parametrize("kind", [1, 2, 3, 5], ids=["stream", "dgram", "raw", "seq"])
-def test_other_families(either: Kernel, family: int, kind: int) -> None:
-    either.refuses(make_socket, family, kind)
+def test_other_families(either: Kernel) -> None:
+    kinds = (1, 2, 3, 5)  # streams, datagrams, raw, packets in sequence
+    families = FAMILIES.values()
+    either.cannot(make_socket, [(one, kind) for one in families for kind in kinds])
 
 
 def test_the_families_are_real(person: Person, kernel: Kernel) -> None:
@@ -174,20 +183,19 @@ def listen(address: str) -> None:
     listener.listen()  # type: ignore[name-defined]
 
 
-@pytest.mark.parametrize("address", ["/tmp/one", "\0one", "/run/kernel/one"])
-def test_another_kernel_listens(start: Kernels, address: str) -> None:
-    one, other = start(), start()
-    one.call(listen, address)
-    one.call(reach, *UNIX, address)
-    other.refuses(reach, *UNIX, address)
-
-
-def test_the_sockets_of_another_kernel(person: Person, start: Kernels) -> None:
-    one, other = start(), start()
-    path = str(one.sockets / "s-1")
+def test_another_kernel_s_sockets(
+    person: Person, pool: Kernels, kernel: Kernel
+) -> None:
+    """Those that it has made, and those through which its client speaks."""
+    other = pool.share("other")
+    for address in ("/tmp/one", "\0one", "/run/kernel/one"):
+        kernel.call(listen, address)
+        kernel.call(reach, *UNIX, address)
+        other.refuses(reach, *UNIX, address)
+    path = str(kernel.sockets / "s-1")
     person.call(reach, *UNIX, path)
-    for place in (path, f"/run/jaxgrader/kernels/{one.sockets.name}/s-1"):
-        other.refuses(reach, *UNIX, place)
+    seen_by_server = f"/run/jaxgrader/kernels/{kernel.sockets.name}/s-1"
+    other.cannot(reach, [(*UNIX, path), (*UNIX, seen_by_server)])
 
 
 def replace(how: str) -> None:
@@ -197,6 +205,8 @@ def replace(how: str) -> None:
     path = "/run/kernel/s-1"
     if how == "unlink":
         os.unlink(path)
+    elif how == "unlink at":
+        os.unlink("s-1", dir_fd=os.open("/run/kernel", os.O_RDONLY))
     elif how == "rename":
         os.rename(path, "/run/kernel/s-6")
     elif how == "symlink":
@@ -211,20 +221,28 @@ def replace(how: str) -> None:
         (os.rename if how == "rename in" else os.link)("/scratch/s-1", path)
 
 
-HOWS = ["unlink", "rename", "symlink", "mkdir", "mkfifo", "rename in", "link in"]
+HOWS = [
+    "unlink",
+    "unlink at",
+    "rename",
+    "symlink",
+    "mkdir",
+    "mkfifo",
+    "rename in",
+    "link in",
+]
 
 
-@pytest.mark.parametrize("how", HOWS)
-def test_replacing_its_own_sockets(either: Kernel, how: str) -> None:
+def test_replacing_its_own_sockets(either: Kernel) -> None:
     """The client follows what lies there."""
     before = sorted(Path(either.sockets).iterdir())
-    either.refuses(replace, how)
+    either.cannot(replace, [(how,) for how in HOWS])
     assert sorted(Path(either.sockets).iterdir()) == before
 
 
 def test_shutting_the_door_behind_it(start: Kernels) -> None:
     """A folder that cannot be listed must go all the same."""
     kernel = start()
-    kernel.run("import os; os.chmod('/run/kernel', 0)")
+    assert kernel.run("import os; os.chmod('/run/kernel', 0)").status == "ok"
     kernel.stop()
     assert kernel.remains() == []

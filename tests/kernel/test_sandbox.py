@@ -83,8 +83,8 @@ def command_line(process: Path) -> str:
         ({"cell": 1}, "import signal; signal.signal(2, lambda *a: 0)\nwhile True: pass",
          "a cell took longer than 1 s"),
         ({"cpu": 2}, "while True: pass", "more than 2 s of processor time"),
-        ({"memory": 512 << 20}, "import os, signal\nfor _ in range(4):\n"
-         "    if os.fork() == 0: x = b'x' * (300 << 20); signal.pause()\n"
+        ({"memory": 512 << 20}, "import os, signal\nfor _ in range(6):\n"
+         "    if os.fork() == 0: x = b'x' * (150 << 20); signal.pause()\n"
          "signal.pause()",
          "more than 512 MiB of memory"),
         ({}, "import os; os._exit(3)", "ended itself with exit status 3"),
