@@ -42,13 +42,12 @@ demo: $(ready)  ## A term week of a small class, in a scratch copy of this cours
 	$(BIN)/python -m demo
 
 .PHONY: test
-test: lint $(browser)  ## Everything: lint, types, import rules, unit, course, browser
+test: lint $(browser)  ## Everything: lint, types, imports, unit, course, attacks, browser
 	$(BIN)/python -m pytest tests/browser  # alone: its servers want the machine
-	$(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/browser \
-	  --ignore tests/attacks $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/browser $(ARGS)
 
 .PHONY: attacks
-attacks: $(ready)  ## The attacks on the sandbox: not all are beaten, see docs/design.md
+attacks: $(ready)  ## The attacks on the sandbox alone, a part of make test
 	$(BIN)/python -m pytest -n auto --dist loadfile tests/attacks $(ARGS)
 
 .PHONY: fuzz
