@@ -19,7 +19,7 @@ from traitlets.config import Config
 from tests.kernel.conftest import Kernel
 
 #: Seconds after which an attack counts as not having ended; no limit is that high.
-PATIENCE = 30
+PATIENCE = 90
 #: Characters of a cell's output that are passed on.
 TEXT = 100_000
 

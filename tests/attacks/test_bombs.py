@@ -201,7 +201,7 @@ def test_processes(start: Kernels, bomb: Callable[[int], int], files: str) -> No
         assert 0 < result.value < 96
         assert 64 < sum(map(threads_of, kernel.processes())) <= 97  # with the guard
         kernel.stop()
-    assert kernel.remains() == []
+    assert kernel.vanishes()
 
 
 def threads_of(pid: int) -> int:
@@ -301,7 +301,7 @@ def test_inodes(start: Kernels) -> None:
     made = [kernel.call(crumbs, f"/scratch/{k}", 20_000, k) for k in kinds]
     assert 32_000 < sum(made) < 66_000
     kernel.stop()
-    assert kernel.remains() == []
+    assert kernel.vanishes()
 
 
 def test_inodes_in_the_folder_of_sockets(start: Kernels) -> None:
@@ -329,7 +329,7 @@ def test_folders_in_folders(start: Kernels) -> None:
     kernel = start()
     kernel.call(depth, 3000)
     kernel.stop()
-    assert kernel.remains() == []
+    assert kernel.vanishes()
 
 
 def open_many(count: int) -> int:
@@ -358,7 +358,7 @@ def test_all_file_descriptors(start: Kernels) -> None:
     kernel.run("import os\nwhile True: os.dup(0)")
     kernel.run("import os\nkept = []\nwhile True: kept.append(os.open('/', 0))")
     kernel.stop()
-    assert kernel.remains() == []
+    assert kernel.vanishes()
 
 
 GIB, LARGE = 1 << 30, 20 << 20

@@ -97,7 +97,7 @@ def haunted(start: Kernels) -> Kernel:
 
 def test_outliving_a_stop(haunted: Kernel) -> None:
     haunted.stop()
-    assert haunted.remains() == []
+    assert haunted.vanishes()
 
 
 def test_outliving_the_kernel(haunted: Kernel) -> None:
@@ -395,7 +395,7 @@ def test_a_blind_guard_obeys(start: Kernels) -> None:
     kernel = start()
     kernel.run(calling(flood_stderr).replace("signal.pause()", "None"))
     kernel.stop()
-    assert kernel.remains() == []
+    assert kernel.vanishes()
 
 
 def lie_and_exit(text: str) -> None:
