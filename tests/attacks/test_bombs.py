@@ -189,8 +189,10 @@ def threads(count: int) -> int:
     return count
 
 
-@pytest.mark.parametrize("files", ["copy", "own"])
-@pytest.mark.parametrize("bomb", [forks, threads, grows])
+@pytest.mark.parametrize(
+    ("bomb", "files"),
+    [(forks, "copy"), (forks, "own"), (threads, "copy"), (grows, "copy")],
+)
 def test_processes(start: Kernels, bomb: Callable[[int], int], files: str) -> None:
     kernel = start(files=files, Limits={"memory": 2 << 30})
     result = kernel.run(calling(bomb, 8 if bomb is grows else 150))
