@@ -224,7 +224,16 @@ class Execute(stock.NbGraderPreprocessor):
         return done, resources
 
     def grade(self, job: Job) -> tuple[NotebookNode, tuple[TestResult, ...]]:
-        return run_sync(self.grader(job.notebook).grade)(job)
+        graded: Graded = run_sync(self.grade_alone)(job)
+        return graded
+
+    async def grade_alone(self, job: Job) -> "Graded":
+        """Grade one notebook in a slot that ends with it."""
+        grader = self.grader(job.notebook)
+        try:
+            return await grader.grade(job)
+        finally:
+            await grader.close()
 
     def grader(self, nb: NotebookNode) -> Grader:
         """Return a new grading slot, for the kernel that a notebook runs on."""
@@ -265,9 +274,15 @@ class Grade(Execute):
                 add_note(cell, UNPROTECTED)
         return nb, resources
 
+    def grade(self, job: Job) -> tuple[NotebookNode, tuple[TestResult, ...]]:
+        graded: Graded = run_sync(self.grader(job.notebook).grade)(job)
+        return graded
+
     def grader(self, nb: NotebookNode) -> Grader:
         """Return the slot that all submissions share."""
         new = super().grader(nb)
+        # The folder holds the restored notebook: the hidden tests.
+        new.config.SandboxProvisioner.leave_out = ["*.ipynb"]
         settings = repr((new.kernel_name, new.config))
         if Grade.slot is None or Grade.slot[0] != settings:
             end_slot()
@@ -313,7 +328,9 @@ class WarmCache(stock.NbGraderPreprocessor):
     """Keep what JAX compiles while the instructor's solution runs.
 
     A step of generate_assignment, before the solution is cut out. The kernels of all
-    submissions read it, so that nobody pays for the same program twice.
+    submissions read it, so that nobody pays for the same program twice. The tests run
+    in a checker meanwhile, which keeps nothing: a compiled program has constants in it,
+    and names, and those of hidden tests are nothing for students to read.
     """
 
     def preprocess(self, nb: NotebookNode, resources: Resources) -> Step:
@@ -337,7 +354,8 @@ class WarmCache(stock.NbGraderPreprocessor):
             execute = Execute(parent=self, kernel_name=KERNEL)
             execute.config.SandboxProvisioner.fill = str(new)
             place = {"metadata": resources.get("metadata", {})}
-            nb, _ = execute.preprocess(nb, place)
+            path = place["metadata"].get("path")
+            nb, _ = execute.run(nb, place, plan_of(nb), Path(path) if path else None)
         for cell in filter(is_test, nb.cells):
             if has_error(cell):
                 place = {**resources["nbgrader"], "grade_id": grade_id_of(cell)}

@@ -6,6 +6,7 @@ from the student's end is hostile, also when it claims to come from our own code
 Trusted, in the grader's process:
     plan.py       what the checker runs, read from source/
     runner.py     grade one notebook: the way of a submission
+    serving.py    the connections that it brings about
     checker.py    the process in which tests run, from the grader's side
     cells.py      a kernel, and cells run in it
 Trusted, in the checker's process:

@@ -5,8 +5,12 @@ flood, and no exception for what a cell does. What it is not: a judge (`runner.p
 a sandbox (`jaxgrader.kernel`).
 """
 
+import asyncio
+import contextlib
+import json
 import math
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +66,7 @@ class Cells(NotebookClient):
         self._room: dict[tuple[int, str], int] = {}
         self._seconds: float | None = None
         self._ran = Ran()
+        self._watching: asyncio.Task[Any] | None = None
 
     async def start(self, cwd: Path | None, env: dict[str, str] | None = None) -> None:
         """Start the kernel on a copy of the files in `cwd`.
@@ -98,7 +103,19 @@ class Cells(NotebookClient):
             return self.stopped(cell, "DeadKernelError", self.sentence or DEAD_KERNEL)
         except CellTimeoutError:
             return self.stopped(cell, "CellTimeoutError", UNINTERRUPTIBLE)
+        except Exception as error:
+            # A student's process holds the key of its sockets: anything may arrive.
+            self.log.debug("%s", error, exc_info=True)
+            return self.stopped(cell, "DeadKernelError", NO_MESSAGE)
+        finally:
+            if self._watching is not None:
+                self._watching.cancel()
         return self._ran
+
+    async def _async_poll_kernel_alive(self) -> None:
+        # nbclient leaves it running where a cell ends in an exception.
+        self._watching = asyncio.current_task()
+        await super()._async_poll_kernel_alive()
 
     def stopped(self, cell: NotebookNode, ename: str, sentence: str) -> Ran:
         add_error(cell, ename, sentence)
@@ -126,7 +143,8 @@ class Cells(NotebookClient):
     async def interrupt(self) -> None:
         """Interrupt what the kernel is doing, as a person would."""
         manager: Any = self.km
-        await manager.interrupt_kernel()
+        with contextlib.suppress(RuntimeError):  # there is none any more
+            await manager.interrupt_kernel()
 
     def timeout_func(self, cell: NotebookNode) -> int | None:
         """Called by nbclient before each cell: its limit in seconds, None for none."""
@@ -136,7 +154,10 @@ class Cells(NotebookClient):
         self, msg: dict[str, Any], cell: NotebookNode, cell_index: int
     ) -> NotebookNode | None:
         """Called by nbclient with each message that belongs to a running cell."""
-        kind, content = msg["msg_type"], msg["content"]
+        kind = msg["msg_type"]
+        content = msg["content"] = as_text(msg["content"])
+        if kind not in FORMS or not FORMS[kind](content):
+            return None
         if kind in ("stream", "error", "display_data", "execute_result"):
             room = self._room.get((cell_index, kind), self.limit)
             if room < 0:
@@ -152,8 +173,8 @@ class Cells(NotebookClient):
 
     def on_cell_executed(self, **kwargs: Any) -> None:
         """Called by nbclient with the kernel's reply to a cell."""
-        cell, reply = kwargs["cell"], kwargs["execute_reply"]["content"]
-        if reply["status"] == "ok":
+        cell, reply = kwargs["cell"], as_text(kwargs["execute_reply"]["content"])
+        if reply.get("status") == "ok":
             self._ran = Ran(completed=True)
         elif reply.get("ename") == "CellTimeoutError":
             # The kernel was interrupted: its KeyboardInterrupt is ours, not a clue.
@@ -162,10 +183,75 @@ class Cells(NotebookClient):
             self._ran = Ran(why=CELL_TIMEOUT, late=True)
         else:
             shown = [o.ename for o in cell.outputs if o.output_type == "error"]
-            if reply.get("ename") not in shown:
-                add_error(cell, reply.get("ename", ""), reply.get("evalue", ""))
+            if reply.get("ename") not in shown or not shown:
+                add_error(cell, str(reply.get("ename")), str(reply.get("evalue")))
 
 
+def as_text(content: Any) -> dict[str, Any]:
+    """Return a message's content as files can hold it: no halves of characters.
+
+    Empty if it is no dict, or nested too deeply for what handles notebooks.
+    """
+    if not isinstance(content, dict) or not is_shallow(content):
+        return {}
+    text = json.dumps(content, ensure_ascii=False, default=str)
+    clean: dict[str, Any] = json.loads(text.encode(errors="replace"))
+    return clean
+
+
+def is_shallow(value: Any, levels: int = 20) -> bool:
+    """Whether JSON is nested no deeper than `levels`."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, list):
+        return True
+    return levels > 0 and all(is_shallow(item, levels - 1) for item in value)
+
+
+def is_stream(content: dict[str, Any]) -> bool:
+    text, name = content.get("text"), content.get("name")
+    return isinstance(text, str) and name in ("stdout", "stderr")
+
+
+def is_error(content: dict[str, Any]) -> bool:
+    texts = [content.get("ename"), content.get("evalue"), content.get("traceback")]
+    lines = texts.pop()
+    return isinstance(lines, list) and all(
+        isinstance(text, str) for text in (*texts, *lines)
+    )
+
+
+def is_display(content: dict[str, Any]) -> bool:
+    """Whether this is display_data, or a value of that form."""
+    data, transient = content.get("data"), content.get("transient") or {}
+    return (
+        isinstance(data, dict)
+        and all(
+            isinstance(value, str) or ("json" in kind and value is not None)
+            for kind, value in data.items()
+        )
+        and isinstance(content.get("metadata"), dict)
+        and isinstance(transient, dict)
+        and isinstance(transient.get("display_id", ""), str)
+        and isinstance(content.get("execution_count"), int | None)
+    )
+
+
+#: The messages that become outputs, or that nbclient goes by, and what they must be.
+#: No comms: nbclient would let a widget take over the outputs.
+FORMS: dict[str, Callable[[dict[str, Any]], bool]] = {
+    "stream": is_stream,
+    "error": is_error,
+    "display_data": is_display,
+    "execute_result": is_display,
+    "update_display_data": is_display,
+    "execute_input": lambda content: isinstance(content.get("execution_count"), int),
+    "status": lambda content: isinstance(content.get("execution_state"), str),
+    "clear_output": lambda content: isinstance(content.get("wait"), bool),
+}
+
+
+NO_MESSAGE = "The kernel sent what is no message of Jupyter's. No further cell can run."
 CELL_TIMEOUT = "Stopped: the cell took longer than it may. Is there an endless loop?"
 UNINTERRUPTIBLE = (
     "Stopped: the cell took too long, and did not come to rest when interrupted."

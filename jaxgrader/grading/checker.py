@@ -10,6 +10,9 @@ never from an output. It has no network, no gradebook and no course folder.
 """
 
 import asyncio
+import contextlib
+import copy
+import queue
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -29,6 +32,8 @@ USES, GROWTH = 200, 1 << 30
 OUTPUT = 500_000
 #: Seconds that the instructor's own code may take in one cell, the student's apart.
 OWN_TIME = 120.0
+#: Seconds that a report may take to arrive after its cell has ended.
+REPORT = 10.0
 
 #: Brings a connection of the kind that the checker asks for, or None.
 Bring = Callable[[str], Awaitable[socket.socket | None]]
@@ -42,6 +47,15 @@ class Verdict:
     #: The report of `client.Session.report`; None if there is none.
     report: dict[str, Any] | None
     outputs: list[NotebookNode]
+    #: The limit that ended the process, if one did.
+    ended_by: str | None = None
+    #: Whether what happened may be the student's doing.
+    asked: bool = True
+
+    @property
+    def memory(self) -> bool:
+        """Whether the process needed more memory than it may have."""
+        return self.ended_by == "memory"
 
     @property
     def passed(self) -> bool:
@@ -52,9 +66,11 @@ class Checker:
     """One trusted kernel, kept for many submissions to one assignment."""
 
     def __init__(self, kernel_name: str, config: Config, files: Path | None) -> None:
-        config = Config(config)
+        config = copy.deepcopy(config)
         config.pop("Limits", None)  # they are the student's
         config.Sandbox.files = "copy"
+        # What tests compile is for no kernel of a student's.
+        config.SandboxProvisioner.pop("fill", None)
         self.cells = Cells(output=OUTPUT, kernel_name=kernel_name, config=config)
         self.files = files
         self.control: socket.socket | None = None
@@ -76,7 +92,10 @@ class Checker:
             if not ran:
                 raise CheckerError(NO_CHECKER)
             listener.settimeout(10)
-            self.control, _ = listener.accept()
+            try:
+                self.control, _ = listener.accept()
+            except OSError as error:
+                raise CheckerError(NO_CHECKER) from error
 
     async def close(self) -> None:
         """End the process."""
@@ -103,14 +122,18 @@ class Checker:
     async def silently(self, code: str) -> bool:
         """Run a line of ours; return whether it ended well."""
         kc: Any = self.cells.kc
-        reply = await kc.execute_interactive(
-            IMPORT + code,
-            silent=True,
-            store_history=False,
-            allow_stdin=False,
-            timeout=OWN_TIME,
-            output_hook=lambda message: None,
-        )
+        try:
+            reply = await kc.execute_interactive(
+                IMPORT + code,
+                silent=True,
+                store_history=False,
+                allow_stdin=False,
+                timeout=OWN_TIME,
+                output_hook=lambda message: None,
+            )
+        except (RuntimeError, TimeoutError, queue.Empty):  # it is dead, or stuck
+            self.broken = True
+            return False
         ended_well = reply["content"]["status"] == "ok"
         self.broken = self.broken or not ended_well
         return bool(ended_well)
@@ -135,7 +158,10 @@ class Checker:
         opened = await self.silently(f"session().open({seconds!r})")
         limit = None if seconds is None else seconds + OWN_TIME
         ran = await self.cells.run(cell, 0, limit) if opened else Ran(ended=True)
-        if ran.ended or ran.late:
+        # A cell's end and its report come on two ways, the report first.
+        stopped = ran.ended or ran.late
+        await asyncio.wait({listening}, timeout=0 if stopped else REPORT)
+        if stopped or not listening.done():
             self.broken = True
             self.hang_up()
         report = await listening
@@ -143,12 +169,14 @@ class Checker:
             self.broken = True
         else:
             self.weigh(report)
-        return Verdict(ran, report, cell.get("outputs", []))
+        ended_by = self.cells.reason if ran.ended else None
+        return Verdict(ran, report, cell.get("outputs", []), ended_by)
 
     def hang_up(self) -> None:
         """Let whoever waits for the checker's report go on without."""
         if self.control is not None:
-            self.control.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):
+                self.control.shutdown(socket.SHUT_RDWR)
 
     async def listen(self, bring: Bring) -> dict[str, Any] | None:
         """Answer the checker's requests until its report comes; None for none."""

@@ -9,10 +9,11 @@ Guarantees: nothing but plain values, NumPy and JAX arrays comes out of a remote
 function. Assumes that nobody but the instructor's code shares this process.
 """
 
+import ast
 import builtins
 import contextlib
-import json
 import math
+import numbers
 import os
 import socket
 import time
@@ -91,6 +92,8 @@ class Session:
         self.lost, self.asked, self.first_error = None, False, None
         for name in self.values:
             self.fetch(name)
+        # The test itself has asked for nothing yet.
+        self.asked, self.first_error = False, None
 
     def close(self) -> None:
         """The test is over: the student's end sees the connection close."""
@@ -169,32 +172,53 @@ class Session:
         raise self.lose(StudentGone, MALFORMED.format(name=name, why="no answer"))
 
     def fetch(self, name: str) -> None:
-        """Give a name the student's value; leave it undefined where there is none."""
+        """Give a name the student's value, or what raises the reason for none."""
         try:
             self.shell.user_ns[name] = self.ask("get", {"name": name})
         except StudentError as error:
-            self.shell.user_ns.pop(name, None)
-            if not isinstance(error, StudentTimeout | StudentGone):
-                self.shell.user_ns[name] = Unavailable(error)
+            self.shell.user_ns[name] = Unavailable(error)
 
     def report(self, result: Any) -> None:
         """Called by IPython after each cell: tell the grader what became of it."""
         self.close()
+        try:
+            verdict = self.verdict(result)
+        except Exception as error:
+            # No verdict would let the grader wait; what a value does is not ours.
+            verdict = told_of(error, None)
+        verdict |= {"event": "verdict", "asked": self.asked, "memory": resident()}
+        control.send(self.control, verdict)
+
+    def verdict(self, result: Any) -> dict[str, Any]:
+        """Return what IPython's `ExecutionResult` says, as plain JSON."""
         error = result.error_before_exec or result.error_in_exec
-        verdict: dict[str, Any] = {"event": "verdict", "asked": self.asked}
-        if error is not None:
-            known = isinstance(error, StudentError | NoInspector)
-            student = error if known else None
-            if student is None and not isinstance(error, AssertionError):
-                student = self.first_error
-            verdict["error"] = type(error).__name__
-            verdict["message"] = str(error)[:2000]
-            verdict["outcome"] = student.outcome if student else None
-            verdict["name"] = getattr(error, "name", None)
-        else:
-            verdict["value"] = as_score(result.result)
-        verdict["memory"] = resident()
-        control.send(self.control, json.loads(json.dumps(verdict)))
+        if error is None:
+            return {"value": as_score(result.result, result.info.raw_cell)}
+        known = isinstance(error, StudentError | NoInspector)
+        student = error if known else None
+        if student is None and not isinstance(error, AssertionError):
+            student = self.first_error
+        return told_of(error, student)
+
+
+def told_of(
+    error: BaseException, student: StudentError | NoInspector | None
+) -> dict[str, Any]:
+    """Return what the grader is told of an error, and of the student's behind it."""
+    name = getattr(error, "name", None)
+    return {
+        "error": type(error).__name__,
+        "message": text_of(error),
+        "outcome": student.outcome if student else None,
+        "name": name if isinstance(name, str) else None,
+    }
+
+
+def text_of(error: BaseException) -> str:
+    try:
+        return str(error)[:2000]
+    except Exception:
+        return "(its message cannot be shown)"
 
 
 class RemoteFunction:
@@ -353,31 +377,71 @@ def as_error(told: dict[str, Any]) -> StudentError:
 
 
 def _catchable(kind: type[Exception]) -> type[StudentError]:
-    return type("StudentError", (StudentError, kind), {"__str__": Exception.__str__})
+    made = type("StudentError", (StudentError, kind), {"__str__": Exception.__str__})
+    made("a message")
+    return made
 
 
-#: Built-in exception -> a StudentError of that type. No AssertionError: only a test's
-#: own means that the test found something.
+#: Built-in exceptions that no StudentError is. AssertionError: only a test's own means
+#: that the test found something. StopIteration: it ends a test's loop over
+#: ``map(function, inputs)``, as if there were no more inputs.
+NOT_CATCHABLE = {"Exception", "AssertionError", "StopIteration", "StopAsyncIteration"}
+#: Built-in exception -> a StudentError of that type.
 CATCHABLE: dict[str, type[StudentError]] = {}
 for _name, _kind in vars(builtins).items():
     if isinstance(_kind, type) and issubclass(_kind, Exception):
-        with contextlib.suppress(TypeError):  # some cannot be combined
+        with contextlib.suppress(TypeError):  # some need more than a message
             CATCHABLE[_name] = _catchable(_kind)
-for _name in ("Exception", "AssertionError", "ExceptionGroup"):
+for _name in NOT_CATCHABLE:
     CATCHABLE.pop(_name, None)
 
 
-def as_score(value: Any) -> dict[str, Any] | None:
-    """Return what a test cell's value says: a truth, a number, or nothing."""
+def as_score(value: Any, source: str) -> dict[str, Any] | None:
+    """Return what a test cell's value says: a truth, a number, or nothing at all.
+
+    What is neither, but could have come from the student (an array, a string), is
+    "no score": it may not earn points as a figure or a table of the author's does.
+    """
+    if value is None:
+        return {"none": "None"} if ends_in_a_condition(source) else None
     if isinstance(value, np.ndarray | jax.Array) and value.ndim == 0:
         value = np.asarray(value)[()]
     if isinstance(value, bool | np.bool_):
         return {"truth": bool(value)}
-    if isinstance(value, int | float | np.integer | np.floating):
-        return {"number": repr(float(value))}
-    if type(value).__name__ in ("bfloat16",) and np.ndim(value) == 0:
-        return {"number": repr(float(value))}
-    return None
+    if isinstance(value, numbers.Real) or is_real_scalar(value):
+        return {"number": repr(as_float(value))}
+    if isinstance(value, RemoteFunction | Unavailable):
+        return {"none": type(value).__name__}
+    try:
+        wire.encode("value", value)
+    except wire.Refused:
+        return None
+    return {"none": type(value).__name__}
+
+
+def is_real_scalar(value: Any) -> bool:
+    """Whether this is one of NumPy's or JAX's scalars (bfloat16, int4) of real kind."""
+    real = (np.floating, np.integer)
+    return isinstance(value, np.generic) and any(
+        jax.numpy.issubdtype(value.dtype, kind) for kind in real
+    )
+
+
+def as_float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def ends_in_a_condition(source: str) -> bool:
+    """Whether a cell's last line combines values: ``f(1) and f(1) == 2``."""
+    try:
+        last = ast.parse(source).body[-1]
+    except (SyntaxError, ValueError, IndexError):
+        return False
+    conditions = ast.BoolOp | ast.Compare | ast.IfExp | ast.BinOp | ast.UnaryOp
+    return isinstance(last, ast.Expr) and isinstance(last.value, conditions)
 
 
 def resident() -> int:

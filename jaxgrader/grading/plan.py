@@ -121,11 +121,7 @@ class Cell:
     @property
     def loads(self) -> set[str]:
         """Names that the cell uses, its own included."""
-        return {
-            node.id
-            for node in ast.walk(self.tree)
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
-        }
+        return loaded(self.tree)
 
     @property
     def defines(self) -> set[str]:
@@ -173,6 +169,23 @@ def names_in(source: str) -> set[str]:
         return set()
     functions, values, imports = top_level(tree)
     return {*functions, *values, *imports}
+
+
+def names_used(source: str) -> set[str]:
+    """Return the names that a cell of the instructor's uses, its own included."""
+    try:
+        return loaded(ast.parse(source))
+    except (SyntaxError, ValueError):
+        return set()
+
+
+def loaded(tree: ast.Module) -> set[str]:
+    """Return the names that are read anywhere in a tree."""
+    return {
+        node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
 
 
 def top_level(tree: ast.Module) -> tuple[list[str], list[str], list[str]]:

@@ -21,9 +21,10 @@ from nbformat.notebooknode import NotebookNode
 from nbformat.v4 import new_code_cell
 from traitlets.config import Config
 
-from jaxgrader.grading.cells import UNINTERRUPTIBLE, Cells, Ran
+from jaxgrader.grading.cells import Cells, Ran
 from jaxgrader.grading.checker import NO_CHECKER, Checker, CheckerError, Verdict
-from jaxgrader.grading.plan import Kind, Plan, names_in
+from jaxgrader.grading.plan import Kind, Plan, names_in, names_used
+from jaxgrader.grading.serving import Inspector, Serving
 from jaxgrader.results import Outcome, TestResult
 from jaxgrader.verdicts import (
     BAD_CREDIT,
@@ -34,11 +35,6 @@ from jaxgrader.verdicts import (
     settle,
     show_score,
 )
-
-#: Seconds that a kernel gets to come to rest when its test is over.
-REST = 5.0
-#: Seconds that an inspector gets to connect.
-READY = 30.0
 
 
 @dataclass(frozen=True)
@@ -128,6 +124,8 @@ class Run:
         #: How many steps of the plan the checker has done.
         self.done = 0
         self.names_of_failed: set[str] = set()
+        #: Names in the checker whose values came from the student, as far as known.
+        self.theirs: set[str] = set()
         self.listener: socket.socket | None = None
 
     async def cells(self) -> tuple[TestResult, ...]:
@@ -168,10 +166,11 @@ class Run:
         plan = self.job.plan
         if plan is None or cell.metadata.nbgrader.grade_id in plan.in_kernel:
             return await self.unprotected(cell, index)
-        try:
-            await self.follow(plan, cell.metadata.nbgrader.grade_id, index)
-        except CheckerError as error:
-            self.stuck = Outcome.INTERNAL, str(error)
+        if self.stuck is None:
+            try:
+                await self.follow(plan, cell.metadata.nbgrader.grade_id, index)
+            except CheckerError as error:
+                self.stuck = Outcome.INTERNAL, str(error)
         if self.stuck is not None:
             cell.outputs = []
             return self.conclude(cell, self.stuck[0], 0.0, self.stuck[1])
@@ -228,56 +227,86 @@ class Run:
         for step in todo if self.stuck is None else ():
             if step.kind is Kind.NAMES:
                 await self.checker.bind(step.functions, step.values)
+                self.theirs.update(step.values)
                 continue
-            verdict = await self.in_checker(new_code_cell(step.text), index)
-            if not verdict.passed:
-                told = (verdict.report or {}).get("outcome")
-                outcome = Outcome(told) if told else Outcome.INTERNAL
-                self.stuck = outcome, SETUP.format(why=message_of(verdict))
-                return
+            cell = new_code_cell(step.text)
+            verdict = await self.in_checker(cell, index)
+            if verdict.passed or self.stuck is not None:
+                continue
+            if verdict.report is not None and verdict.asked:
+                # As in a notebook: what it was to define is missing, no more.
+                self.names_of_failed |= names_in(cell.source)
+                continue
+            why = SETUP.format(why=message_of(verdict))
+            self.stuck = Outcome.INTERNAL, why
 
     async def in_checker(self, cell: NotebookNode, index: int) -> Verdict:
         """Run a cell in the checker, while the student's kernel serves its calls."""
         assert self.checker is not None
         assert self.listener is not None
-        serving = Serving(self.kernel, self.path, self.listener, index, self.inspector)
-        verdict = await self.checker.run(cell, serving.bring, self.seconds())
+        seconds = self.seconds()
+        serving = Serving(
+            self.kernel, self.path, self.listener, index, self.inspector, seconds
+        )
+        verdict = await self.checker.run(cell, serving.bring, seconds)
         late = (verdict.report or {}).get("outcome") == Outcome.TIMEOUT
-        ran = await serving.rest(late)
+        ran = await serving.rest(late or serving.late)
         if ran.ended:
             self.ended = self.how_it_ended(ran)
         cell.outputs = [*serving.outputs, *verdict.outputs]
+        verdict = replace(verdict, asked=self.has_asked(cell, verdict))
+        if verdict.asked and (verdict.memory or verdict.ran.late):
+            # The checker lost itself in what it was given: an endless range, say.
+            self.stuck = BURST if verdict.memory else ENDLESS
         return verdict
+
+    def has_asked(self, cell: NotebookNode, verdict: Verdict) -> bool:
+        """Whether what a cell did in the checker may be the student's doing."""
+        theirs = bool(names_used(cell.source) & self.theirs)
+        # A cell that was cut off has reported nothing: it may have asked.
+        asked = theirs or (verdict.report or {"asked": True})["asked"]
+        if asked:
+            self.theirs |= names_in(cell.source)
+        return bool(asked)
 
     def judge(self, cell: NotebookNode, verdict: Verdict) -> TestResult:
         """Turn the checker's report into the verdict on a test."""
         report, points = verdict.report, float(cell.metadata.nbgrader.points)
+        if self.stuck is not None:
+            return self.conclude(cell, self.stuck[0], 0.0, self.stuck[1])
         if report is None or verdict.ran.late:
             why = verdict.ran.why or NO_REPORT
             return self.conclude(cell, Outcome.INTERNAL, 0.0, why)
         if "error" in report:
-            return self.failure(cell, report)
+            return self.failure(cell, report, verdict.asked)
         value = report.get("value") or {}
         if value.get("truth") is False:
             return self.conclude(cell, Outcome.FAILED, 0.0, FALSE_VALUE)
         score = float(value.get("number", points))
-        if not (math.isfinite(score) and 0 <= score <= points):
+        if "none" in value or not math.isfinite(score):
+            # An author sees this with any answer, or it comes of this one.
+            why = NO_CREDIT.format(value=value.get("none") or value["number"])
+            outcome = Outcome.FAILED if verdict.asked else Outcome.INTERNAL
+            return self.conclude(cell, outcome, 0.0, why)
+        if not 0 <= score <= points:
             why = BAD_CREDIT.format(value=value["number"], points=points)
             return self.conclude(cell, Outcome.INTERNAL, 0.0, why)
         outcome = Outcome.PASSED if score == points else Outcome.FAILED
         return self.conclude(cell, outcome, score, "")
 
-    def failure(self, cell: NotebookNode, report: dict[str, Any]) -> TestResult:
+    def failure(
+        self, cell: NotebookNode, report: dict[str, Any], asked: bool
+    ) -> TestResult:
         """Say whose fault an error in a test is."""
         sentence = f"{report['error']}: {report['message']}".strip()
         if report["outcome"] is not None:
             outcome = Outcome(report["outcome"])
             if self.ended is not None and outcome is not Outcome.ERROR:
                 outcome, sentence = self.ended
-        elif report["error"] == "AssertionError" or report["asked"]:
-            outcome = Outcome.FAILED
         elif report["name"] in self.names_of_failed:
             outcome, sentence = Outcome.FAILED, EARLIER.format(name=report["name"])
+        elif report["error"] == "AssertionError" or asked:
+            outcome = Outcome.FAILED
         else:
             outcome, sentence = Outcome.INTERNAL, OWN_ERROR.format(why=sentence)
         self.names_of_failed |= names_in(cell.source)
@@ -303,100 +332,6 @@ class Run:
             cell.outputs = [o for o in cell.outputs if o.output_type != "error"]
             add_error(cell, ENAMES[outcome], sentence)
         return record(cell, outcome, score, sentence)
-
-
-class Serving:
-    """The student's end of a test: connected when the test first calls it."""
-
-    def __init__(
-        self,
-        kernel: Cells,
-        path: str,
-        listener: socket.socket,
-        index: int,
-        inspector: "Inspector",
-    ) -> None:
-        self.kernel, self.listener, self.index = kernel, listener, index
-        self.inspector = inspector
-        self.cell = new_code_cell(SERVE.format(path=path))
-        self.running: asyncio.Future[Ran] | None = None
-
-    async def bring(self, what: str) -> socket.socket | None:
-        """Let the kernel serve, and return the connection; None if none is made.
-
-        One for each test: a kernel that ended its connection gets no other.
-        """
-        if what == "inspector":
-            return await self.inspector.connection()
-        if self.running is not None:
-            return None
-        self.running = asyncio.ensure_future(self.kernel.run(self.cell, self.index))
-        return await accept(self.listener, self.running)
-
-    async def rest(self, late: bool) -> Ran:
-        """Wait until the kernel has stopped serving; make it, if need be."""
-        if self.running is None:
-            return Ran(completed=True)
-        for patience in (0 if late else REST, REST):
-            done, _ = await asyncio.wait({self.running}, timeout=patience)
-            if done:
-                return self.running.result()
-            await self.kernel.interrupt()
-        done, _ = await asyncio.wait({self.running}, timeout=REST)
-        if done:
-            return self.running.result()
-        self.running.cancel()
-        return Ran(why=UNINTERRUPTIBLE, late=True, ended=True)
-
-    @property
-    def outputs(self) -> list[NotebookNode]:
-        """What the student's code showed while the test called it."""
-        shown = ("stream", "display_data")
-        return [o for o in self.cell.get("outputs", []) if o.output_type in shown]
-
-
-class Inspector:
-    """A kernel that reads the programs of one submission, if a test asks for it."""
-
-    def __init__(self, kernel_name: str, config: Config) -> None:
-        self.kernel_name, self.config = kernel_name, config
-        self.cells: Cells | None = None
-
-    async def connection(self) -> socket.socket | None:
-        """Start a new one; return the connection to it."""
-        await self.close()
-        self.cells = Cells(
-            output=1000, kernel_name=self.kernel_name, config=self.config
-        )
-        await self.cells.start(None)
-        listener, path = self.cells.open_socket("wire")
-        listener.setblocking(False)
-        with listener:
-            client: Any = self.cells.kc
-            client.execute(INSPECT.format(path=path), silent=True)
-            return await accept(listener, asyncio.ensure_future(asyncio.sleep(READY)))
-
-    async def close(self) -> None:
-        """End it."""
-        if self.cells is not None:
-            await self.cells.close()
-            self.cells = None
-
-
-async def accept(
-    listener: socket.socket, unless: asyncio.Future[Any]
-) -> socket.socket | None:
-    """Return the next connection; None if what `unless` stands for ends before."""
-    loop = asyncio.get_running_loop()
-    accepting = asyncio.ensure_future(loop.sock_accept(listener))
-    either: set[asyncio.Future[Any]] = {accepting, unless}
-    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-    if not accepting.done():
-        accepting.cancel()
-        return None
-    connection, _ = accepting.result()
-    connection.setblocking(True)
-    return connection
 
 
 def is_test(cell: NotebookNode) -> bool:
@@ -439,14 +374,6 @@ def message_of(verdict: Verdict) -> str:
     return f"{verdict.report['error']}: {verdict.report['message']}"
 
 
-#: What the kernel runs while a test runs elsewhere.
-SERVE = (
-    "__import__('jaxgrader.grading.server', fromlist=['serve'])"
-    ".serve(get_ipython().user_ns, {path!r})"
-)
-INSPECT = (
-    "__import__('jaxgrader.grading.inspector', fromlist=['serve']).serve({path!r})"
-)
 #: By outcome: the name of the error that nbgrader shows.
 ENAMES = {
     Outcome.FAILED: "AssertionError",
@@ -468,6 +395,15 @@ AFTER_STOP = "An earlier cell ended the run. {why}"
 NO_REPORT = "The checker ended while this test ran."
 SETUP = "A set-up cell of the assignment failed in the checker: {why}"
 EARLIER = "This test needs {name!r} from an earlier test, which failed."
+NO_CREDIT = "The value of this test, {value}, is no score, nor True or False."
+ENDLESS = (
+    Outcome.TIMEOUT,
+    "A test did not come to an end with what your code gave it.",
+)
+BURST = (
+    Outcome.MEMORY,
+    "A test needed more memory than it may have for what your code gave it.",
+)
 OWN_ERROR = (
     "The test itself is wrong: it raised {why}, and had not asked for anything of the "
     "student's yet. It needs manual grading."

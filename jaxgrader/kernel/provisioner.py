@@ -11,19 +11,20 @@ can reach the runtime folder: ZeroMQ connects to Unix sockets there.
 
 import asyncio
 import contextlib
+import fnmatch
 import os
 import select
 import signal
 import socket
 import tarfile
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
-from traitlets import Unicode
+from traitlets import List, Unicode
 
 from jaxgrader.errors import GraderError, PlatformError, SandboxError, SubmissionError
 from jaxgrader.kernel import devices, wire
@@ -47,6 +48,12 @@ class SandboxProvisioner(LocalProvisioner):
     fill = Unicode(
         help="A folder for what this kernel compiles, in the place of the compilation "
         "cache. Only for kernels that run the instructor's own code."
+    ).tag(config=True)
+
+    leave_out = List(
+        Unicode(),
+        help="Names of files in the working folder that the kernel gets no copy of; "
+        "`*.ipynb` stands for all that end so.",
     ).tag(config=True)
 
     connection: socket.socket | None = None
@@ -123,7 +130,7 @@ class SandboxProvisioner(LocalProvisioner):
             request = self.request(cwd, variables)
             if cwd and not self.server.view.writable:
                 request["files"] = True
-                descriptors.insert(0, pack(Path(cwd), self.limits.disk))
+                descriptors.insert(0, pack(Path(cwd), self.limits.disk, self.leave_out))
             assert self.connection is not None
             try:
                 wire.send_request(self.connection, request, descriptors)
@@ -287,11 +294,12 @@ def has_news(connection: socket.socket, timeout: float | None) -> bool:
     return bool(poll.poll(timeout))
 
 
-def pack(folder: Path, limit: int) -> int:
+def pack(folder: Path, limit: int, leave_out: Sequence[str] = ()) -> int:
     """Return an open file with the tar archive of `folder`'s files.
 
     Symbolic links are left out: they would lead somewhere else in the jail, or
-    nowhere. A file with two names is packed twice.
+    nowhere. So are files whose names match `leave_out`. A file with two names is packed
+    twice.
 
     Raises:
         SubmissionError: if the files need more than `limit` bytes together, if there
@@ -301,6 +309,9 @@ def pack(folder: Path, limit: int) -> int:
 
     def choose(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
         nonlocal pages, count
+        name = os.path.basename(entry.name)
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in leave_out):
+            return None
         # Else the second name of a file would be a link to the first.
         archive.inodes.clear()  # type: ignore[attr-defined]
         pages, count = pages - (-entry.size // PAGE), count + 1
