@@ -14,7 +14,6 @@ c = get_config()
 course = Path(__file__).resolve().parent
 
 # ---- The course -----------------------------------------------------------------
-
 c.CourseDirectory.course_id = "jax"
 c.CourseDirectory.root = str(course)
 
@@ -30,12 +29,9 @@ c.Exchange.root = str(exchange)
 c.ExchangeFactory.collect = "jaxgrader.exchange.ExchangeCollect"
 
 # ---- Kernels: warm, jailed, one for each submission -------------------------------
-
 c.Execute.kernel_name = "jax-sandboxed"
-
 # Less than "strict" only where a machine cannot give it: `jaxgrader doctor` tells.
 c.Sandbox.level = "strict"
-
 # Where they run JAX: "cpu", "gpu" or "tpu". A platform that is not there is an error.
 c.Sandbox.platform = "cpu"
 
@@ -43,14 +39,12 @@ c.Sandbox.platform = "cpu"
 c.Limits.cell = 30
 c.Limits.wall = 180
 c.Limits.cpu = 300
-
 # Bytes: of memory, of files, of output per cell.
 c.Limits.memory = 4 << 30
 c.Limits.disk = 512 << 20
 c.Limits.output = 500_000
 
 # ---- What happens to a source notebook when it is released -----------------------
-
 # nbgrader's own steps, and two in front: what is wrong with it, and what it compiles.
 steps = """IncludeHeaderFooter InstantiateTests LockCells ClearSolutions ClearOutput
     CheckCellMetadata ComputeChecksums SaveCells ClearHiddenTests ClearMarkScheme
@@ -62,7 +56,6 @@ c.GenerateAssignment.preprocessors = [
 ]
 
 # ---- What happens to a submission when it is graded -------------------------------
-
 c.Autograde.sanitize_preprocessors = [
     "nbgrader.preprocessors.ClearOutput",
     "nbgrader.preprocessors.OverwriteKernelspec",
@@ -77,4 +70,11 @@ c.Autograde.autograde_preprocessors = [
     "jaxgrader.preprocessors.SaveAutoGrades",
     "nbgrader.preprocessors.AssignLatePenalties",
     "nbgrader.preprocessors.CheckCellMetadata",
+]
+
+# What a student reads of it: a hidden test becomes one line.
+c.GenerateFeedback.preprocessors = [
+    "jaxgrader.feedback.HideTests",
+    "nbgrader.preprocessors.GetGrades",
+    "nbconvert.preprocessors.CSSHTMLHeaderPreprocessor",
 ]

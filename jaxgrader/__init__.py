@@ -10,8 +10,10 @@
 #   doctor.py          what this machine gives, layer by layer
 #   converters.py      plug_in(): what no setting of nbgrader reaches, and
 #                      what is wrong with a submission as a whole
+#   feedback.py        what a student reads of the tests: hidden ones become one line
 #   preprocessors.py   what nbgrader_config.py names: the steps of generate_assignment
 #                      and autograde that replace stock ones
+#   pages.py           notebooks as web pages in which nothing of theirs can run
 #   exchange.py        collect, without following links
 #   grading/           TRUST BOUNDARY: the checker, and the two ends of the wire to a
 #                      student's process; laid out in its __init__.py

@@ -11,10 +11,12 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import nbgrader.apps.api
 import nbgrader.apps.autogradeapp
+import nbgrader.apps.generatefeedbackapp
 import nbgrader.converters
 from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.converters.base import NbGraderException
@@ -25,6 +27,7 @@ from sqlalchemy.exc import SAWarning
 
 from jaxgrader.errors import SubmissionError
 from jaxgrader.exchange import find_link
+from jaxgrader.pages import SafeHTML
 from jaxgrader.preprocessors import Execute, end_slot
 
 
@@ -33,6 +36,9 @@ def plug_in() -> None:
     put_programs_on_path()
     nbgrader.apps.autogradeapp.Autograde = Autograde
     nbgrader.apps.api.Autograde = Autograde
+    nbgrader.apps.generatefeedbackapp.GenerateFeedback = GenerateFeedback
+    nbgrader.apps.api.GenerateFeedback = GenerateFeedback
+    make_formgrader_safe()
     # The list of Validate's steps is no setting. traitlets looks for a default by this
     # name before it takes the declared one.
     Validator._preprocessors_default = lambda self: [
@@ -56,6 +62,34 @@ def put_programs_on_path() -> None:
     path = os.environ.get("PATH", os.defpath).split(os.pathsep)
     if programs not in path:
         os.environ["PATH"] = os.pathsep.join([programs, *path])
+
+
+def make_formgrader_safe() -> None:
+    """Let the formgrader show submissions, where this process is its server.
+
+    It makes its exporter once, when the server starts, and takes no class from a
+    setting; and it serves a submission's files as the server's own pages.
+    """
+    handlers: Any = sys.modules.get("nbgrader.server_extensions.formgrader.handlers")
+    if handlers is not None:
+        handlers.SubmissionHandler.exporter = property(exporter_of)
+        handlers.SubmissionFilesHandler.set_extra_headers = jail_file
+
+
+def exporter_of(handler: Any) -> SafeHTML:
+    """Called by the formgrader: what turns a submission into a page."""
+    settings = handler.settings
+    if not isinstance(settings["nbgrader_exporter"], SafeHTML):
+        config = settings["nbgrader_exporter"].config
+        settings["nbgrader_exporter"] = SafeHTML(config=config)  # type: ignore[no-untyped-call]
+    exporter: SafeHTML = settings["nbgrader_exporter"]
+    return exporter
+
+
+def jail_file(handler: Any, path: str) -> None:
+    """Called by the formgrader for a file of a submission: no script in it runs."""
+    handler.set_header("Content-Security-Policy", "sandbox; frame-ancestors 'self'")
+    handler.set_header("X-Content-Type-Options", "nosniff")
 
 
 def check_submission(folder: Path) -> None:
@@ -109,11 +143,8 @@ class Autograde(nbgrader.converters.Autograde):
         traitlets logs an error in a configuration file, drops the whole file, and goes
         on; nbgrader would then grade with its own steps, into its own places.
         """
-        steps = {
-            step if isinstance(step, str) else f"{step.__module__}.{step.__name__}"
-            for step in self.autograde_preprocessors
-        }
-        if not {f"{STEPS}.Grade", f"{STEPS}.SaveAutoGrades"} <= steps:
+        needed = {f"{STEPS}.Grade", f"{STEPS}.SaveAutoGrades"}
+        if not needed <= names_of(self.autograde_preprocessors):
             self.refuse(NO_CONFIGURATION)
 
     def refuse(self, message: str) -> None:
@@ -221,7 +252,48 @@ class Autograde(nbgrader.converters.Autograde):
         )
 
 
+class GenerateFeedback(nbgrader.converters.GenerateFeedback):
+    """nbgrader's converter: refuses to show hidden tests, makes safe pages."""
+
+    def _exporter_class_default(self) -> type[SafeHTML]:
+        return SafeHTML
+
+    def init_notebooks(self) -> None:
+        """Called first: list the results. Raises NbGraderException for none."""
+        if HIDE not in names_of(self.preprocessors):
+            self.log.error(NO_FEEDBACK)
+            raise NbGraderException(NO_FEEDBACK)
+        super().init_notebooks()
+
+    def init_assignment(self, assignment_id: str, student_id: str) -> None:
+        """Called per submission: copy its files, but no page of the student's.
+
+        release_feedback takes every page in the folder for one of ours.
+        """
+        course = self.coursedir
+        ignored, course.ignore = course.ignore, [*course.ignore, "*.html"]
+        try:
+            super().init_assignment(assignment_id, student_id)
+        finally:
+            course.ignore = ignored
+
+
+def names_of(steps: list[Any]) -> set[str]:
+    """Return the full names of a converter's steps."""
+    return {
+        step if isinstance(step, str) else f"{step.__module__}.{step.__name__}"
+        for step in steps
+    }
+
+
 STEPS = "jaxgrader.preprocessors"
+HIDE = "jaxgrader.feedback.HideTests"
+
+NO_FEEDBACK = (
+    "No feedback is made: nbgrader_config.py did not load to its end, or leaves out "
+    "jaxgrader's HideTests, and hidden tests would be shown. See the error above, or "
+    "`c.GenerateFeedback.preprocessors`; mend it, then run the command again."
+)
 
 NO_CONFIGURATION = (
     "Nothing is graded: nbgrader_config.py did not load to its end, or leaves out "

@@ -94,6 +94,9 @@ class Cells(NotebookClient):
     ) -> Ran:
         """Run one cell, for at most `seconds`; it has its outputs afterwards."""
         self._seconds, self._ran = seconds, Ran()
+        # A cell's outputs are its own: none changes those of an earlier cell, where
+        # what a hidden test asked for could be kept for the feedback.
+        self._display_id_map.clear()
         # nbclient puts each cell into its notebook, which is nobody's but its own.
         missing = index + 1 - len(self.nb.cells)
         self.nb.cells += [new_code_cell() for _ in range(missing)]
@@ -110,6 +113,8 @@ class Cells(NotebookClient):
         finally:
             if self._watching is not None:
                 self._watching.cancel()
+        if not isinstance(cell.get("execution_count"), int):
+            cell["execution_count"] = None  # a kernel can say anything
         return self._ran
 
     async def _async_poll_kernel_alive(self) -> None:

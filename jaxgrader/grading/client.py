@@ -198,7 +198,8 @@ class Session:
         student = error if known else None
         if student is None and not isinstance(error, AssertionError):
             student = self.first_error
-        return told_of(error, student)
+        line = line_in(self.shell.user_global_ns, error)
+        return {**told_of(error, student), "line": line}
 
 
 def told_of(
@@ -394,6 +395,21 @@ for _name, _kind in vars(builtins).items():
             CATCHABLE[_name] = _catchable(_kind)
 for _name in NOT_CATCHABLE:
     CATCHABLE.pop(_name, None)
+
+
+def line_in(namespace: dict[str, Any], error: BaseException) -> int | None:
+    """Return the line of the cell itself that led to an error, None for none.
+
+    A function that the cell defines may hold the line that raised; this is the line
+    that called it.
+    """
+    trace = error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        if frame.f_globals is namespace and frame.f_code.co_name == "<module>":
+            return trace.tb_lineno
+        trace = trace.tb_next
+    return None
 
 
 def as_score(value: Any, source: str) -> dict[str, Any] | None:

@@ -310,10 +310,15 @@ class Run:
         else:
             outcome, sentence = Outcome.INTERNAL, OWN_ERROR.format(why=sentence)
         self.names_of_failed |= names_in(cell.source)
-        return self.conclude(cell, outcome, 0.0, sentence)
+        return self.conclude(cell, outcome, 0.0, sentence, report.get("line"))
 
     def conclude(
-        self, cell: NotebookNode, outcome: Outcome, score: float, sentence: str
+        self,
+        cell: NotebookNode,
+        outcome: Outcome,
+        score: float,
+        sentence: str,
+        line: int | None = None,
     ) -> TestResult:
         """Write a verdict into the cell's outputs, in nbgrader's vocabulary."""
         points = float(cell.metadata.nbgrader.points)
@@ -331,7 +336,7 @@ class Run:
         elif outcome not in (Outcome.FAILED, Outcome.ERROR) or not has_error(cell):
             cell.outputs = [o for o in cell.outputs if o.output_type != "error"]
             add_error(cell, ENAMES[outcome], sentence)
-        return record(cell, outcome, score, sentence)
+        return record(cell, outcome, score, sentence, line=line)
 
 
 def is_test(cell: NotebookNode) -> bool:
@@ -348,8 +353,12 @@ def record(
     score: float,
     sentence: str,
     protected: bool = True,
+    line: int | None = None,
 ) -> TestResult:
-    """Return the `TestResult` of a cell, and leave it in the cell's metadata."""
+    """Return the `TestResult` of a cell, and leave it in the cell's metadata.
+
+    `line` is where the test failed: only the checker knows it.
+    """
     info = cell.metadata.nbgrader
     result = TestResult(
         grade_id=info.grade_id,
@@ -363,6 +372,7 @@ def record(
         "outcome": str(outcome),
         "sentence": sentence,
         "protected": protected,
+        "line": line,
     }
     return result
 

@@ -4,12 +4,14 @@ import os
 import re
 import secrets
 import shutil
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -53,11 +55,21 @@ def jupyter_lab(root: Path, home: Path) -> Iterator[str]:
                 break
         else:
             raise RuntimeError(f"JupyterLab did not start: see {home}/lab.log")
+        wait_for(match[1], server)
         keep = threading.Thread(target=lambda: log.writelines(server.stdout or []))
         keep.start()
         cleanup.callback(keep.join)
         cleanup.callback(server.terminate)
         yield f"{match[1]}/lab?reset&token={token}"
+
+
+def wait_for(address: str, server: subprocess.Popen[str]) -> None:
+    """Return when the server listens: it prints its address just before."""
+    url = urlsplit(address)
+    while server.poll() is None:
+        with suppress(ConnectionRefusedError):
+            socket.create_connection((url.hostname, url.port or 80)).close()
+            return
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,350 @@
+"""What students read of their tests, and that nothing else is in it."""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import nbformat
+import pytest
+from bs4 import BeautifulSoup
+from nbformat.v4 import new_code_cell
+
+from jaxgrader.feedback import Region, description, fails_before, kind_of
+from jaxgrader.pages import clean
+from tests import zoo
+from tests.conftest import Course, nbgrader_cell, notebook_of
+
+VISIBLE = """\
+# A small number.
+got = triple(2)
+assert got == 6, f"triple(2) must be 6, but it is {got}"
+"""
+MIXED = """\
+# One, and numbers below zero.
+assert triple(1) == 3, f"triple(1) must be 3, but it is {triple(1)}"
+### BEGIN HIDDEN TESTS
+# Numbers below zero.
+secret_input = -7193
+secret_output = triple(secret_input)
+assert secret_output == -21579, f"expected -21579 for {secret_input}"
+### END HIDDEN TESTS"""
+HIDDEN = """\
+# Larger numbers.
+### BEGIN HIDDEN TESTS
+for large in (4816, 5927):
+    print("staff only", large)
+    assert triple(large) == 3 * large, large
+### END HIDDEN TESTS"""
+LATE = """\
+got = triple(5)
+assert got == 15, f"triple(5) must be 15, but it is {got}"
+"""
+TRIPLE = notebook_of(
+    nbgrader_cell("solution", "triple", "def triple(x):\n    return 3 * x"),
+    nbgrader_cell("test", "test_visible", VISIBLE, 1),
+    nbgrader_cell("test", "test_mixed", MIXED, 2),
+    nbgrader_cell("test", "test_hidden", HIDDEN, 4),
+    nbgrader_cell("test", "test_late", LATE, 8),
+)
+
+#: Nothing of this may be in anybody's feedback.
+SECRETS = re.compile(
+    r"7193|21579|4816|5927|14448|17781|secret_|large in|staff only|3 \* large"
+)
+
+#: student -> (their answer, points, what a cell shows: by grade_id).
+RIGHT = "def triple(x):\n    return 3 * x"
+STUDENTS: dict[str, tuple[str, str, dict[str, str]]] = {
+    "right": (
+        RIGHT,
+        "15.0",
+        {
+            "test_mixed": "This hidden test passed.",
+            "test_hidden": "This hidden test passed.\nIt is about: Larger numbers.\n",
+        },
+    ),
+    "wrong": (
+        "def triple(x):\n    return x",
+        "0.0",
+        {
+            "test_visible": "triple(2) must be 6, but it is 2",
+            "test_mixed": "triple(1) must be 3, but it is 1",
+            "test_hidden": "This hidden test failed.",
+            "test_late": "Line 2 of the test:",
+        },
+    ),
+    "positive": (
+        "def triple(x):\n    return 3 * abs(x)",
+        "13.0",
+        {"test_mixed": "This hidden test failed.\nIt is about: Numbers below zero."},
+    ),
+    "raises": (
+        "def triple(x):\n    if abs(x) > 9: raise KeyError(f'no {x} {3 * x}')\n"
+        "    return 3 * x",
+        "9.0",
+        {"test_hidden": "This hidden test failed: your code raised KeyError."},
+    ),
+    "breaks": (
+        "def triple(x):\n    number = x\n    return number / 0",
+        "0.0",
+        {"test_visible": "ZeroDivisionError: division by zero\nin your code:"},
+    ),
+    "names": (
+        "def triple(x):\n    raise type(f'E{abs(x)}', (Exception,), {})(x)",
+        "0.0",
+        {
+            "test_visible": "E2: 2",
+            "test_hidden": "your code raised an error, or returned what a test",
+        },
+    ),
+    "prints": (
+        "def triple(x):\n    print('called with', x)\n    return 3 * x",
+        "15.0",
+        {"test_visible": "called with 2", "test_hidden": "This hidden test passed."},
+    ),
+    "endless": (
+        "def triple(x):\n    while x < 0: pass\n    return 3 * x",
+        "13.0",
+        {"test_mixed": "took longer than it may. Is there an endless loop?"},
+    ),
+    "missing": (
+        "def tripel(x):\n    return 3 * x",
+        "0.0",
+        {
+            "test_visible": "NameError: name 'triple' is not defined",
+            "test_hidden": "your code raised NameError.",
+        },
+    ),
+    "dies": (
+        "import os\ndef triple(x):\n    if x < 0: os._exit(93)\n    return 3 * x",
+        "1.0",
+        {"test_mixed": "died or stopped answering", "test_late": "stopped answering"},
+    ),
+    "keeps": (
+        """\
+from IPython.display import display
+handle = display("nothing yet", display_id=True)
+kept = []
+def triple(x):
+    kept.append(x)
+    handle.update(f"kept {kept}")
+    if x == 5:
+        raise ValueError(kept)
+    return 3 * x""",
+        "7.0",
+        {"test_late": "This test failed: your code raised ValueError."},
+    ),
+    "mallory": (RIGHT, "15.0", {"test_hidden": "This hidden test passed."}),
+}
+
+
+@pytest.fixture(scope="module")
+def course(new_course: Callable[[], Course]) -> Course:
+    course = new_course()
+    course.write_source("ps", "p", TRIPLE)
+    course.nbgrader("generate_assignment ps")
+    for student, (answer, _, _) in STUDENTS.items():
+        folder = course.hand_out("ps", student)
+        nb = json.loads((folder / "p.ipynb").read_text())
+        nb["cells"][0]["source"] = answer
+        if student == "keeps":
+            nb["cells"].append(new_code_cell("print(kept)\nkept"))
+        if student == "mallory":
+            zoo.infest(nb)
+            (folder / "evil.html").write_text(zoo.PAGE)
+        (folder / "p.ipynb").write_text(json.dumps(nb))
+    autograded, feedback = course.nbgrader(
+        "autograde ps --Execute.timeout=3", "generate_feedback ps"
+    )
+    assert (autograded.status, feedback.status) == (0, 0), autograded.log + feedback.log
+    return course
+
+
+def page(course: Course, student: str) -> str:
+    return (course.root / "feedback" / student / "ps" / "p.html").read_text()
+
+
+def shown(text: str) -> dict[str, str]:
+    """Return grade_id -> what a page shows of a test: its text, then its outputs."""
+    soup = BeautifulSoup(text, features="html.parser")
+    cells = {}
+    for cell in soup.select("div.code_cell"):
+        anchor = cell.select_one("a[name^=test_]")
+        if anchor is not None:
+            cells[str(anchor["name"])] = cell.get_text()
+    return cells
+
+
+@pytest.mark.parametrize("student", STUDENTS)
+def test_nothing_hidden_is_in_the_page(course: Course, student: str) -> None:
+    text = page(course, student)
+    assert SECRETS.search(text) is None, SECRETS.search(text)
+    assert "A hidden test stands here: Numbers below zero." in text
+
+
+@pytest.mark.parametrize("student", STUDENTS)
+def test_points_and_verdicts(course: Course, student: str) -> None:
+    text = page(course, student)
+    _, points, wanted = STUDENTS[student]
+    assert f"p (Score: {points} / 15.0)" in text
+    cells = shown(text)
+    assert cells.keys() == {"test_visible", "test_mixed", "test_hidden", "test_late"}
+    for name, sentence in wanted.items():
+        assert sentence in cells[name]
+
+
+def test_a_visible_test_shows_its_line_and_no_walls(course: Course) -> None:
+    cells = shown(page(course, "wrong"))
+    assert "Line 3 of the test:" in cells["test_visible"]
+    assert 'assert got == 6, f"triple(2) must be' in cells["test_visible"]
+    assert "site-packages" not in "".join(cells.values())
+    assert "Traceback" not in "".join(cells.values())
+    broken = shown(page(course, "breaks"))
+    assert "line 3, in triple: return number / 0" in broken["test_visible"]
+
+
+def test_after_a_hidden_test_nothing_of_the_students_is_shown(course: Course) -> None:
+    text = page(course, "keeps")
+    assert "[Not shown: this cell ran after a hidden test.]" in text
+    assert "but it is 5" not in page(course, "wrong")
+    assert "not shown, since a hidden test ran before it" in shown(text)["test_late"]
+
+
+def test_metadata_that_was_lost_hides(course: Course) -> None:
+    path = course.root / "autograded" / "positive" / "ps" / "p.ipynb"
+    before = path.read_text()
+    try:
+        for keys in ({"nbgrader"}, set()):
+            nb: Any = nbformat.reads(before, as_version=4)
+            for cell in nb.cells:
+                cell.metadata = {k: v for k, v in cell.metadata.items() if k in keys}
+            # Somebody took the markers out, too.
+            nb.cells[2].source = re.sub("### .*\n?", "", nb.cells[2].source)
+            nbformat.write(nb, path)
+            (done,) = course.nbgrader("generate_feedback ps --student=positive --force")
+            assert done.status == 0, done.log
+            text = page(course, "positive")
+            assert SECRETS.search(text) is None
+            assert "p (Score: 13.0 / 15.0)" in text
+    finally:
+        path.write_text(before)
+        course.nbgrader("generate_feedback ps --student=positive --force")
+
+
+def test_without_our_step_there_is_no_feedback(course: Course) -> None:
+    config = course.root / "nbgrader_config.py"
+    text = config.read_text()
+    try:
+        config.write_text(text.replace("jaxgrader.feedback.HideTests", "builtins.len"))
+        (done,) = course.nbgrader("generate_feedback ps --force --student=right")
+    finally:
+        config.write_text(text)
+    assert done.status != 0
+    assert "No feedback is made" in done.log
+    assert (course.root / "feedback" / "right" / "ps" / "p.html").exists()
+
+
+def test_nothing_in_the_page_can_run(course: Course) -> None:
+    soup = BeautifulSoup(page(course, "mallory"), features="html.parser")
+    assert [script.get("src") or script.get("type") for script in soup("script")] == [
+        "https://cdnjs.cloudflare.com/ajax/libs/mathjax/2.7.7/latest.js"
+        "?config=TeX-AMS_CHTML-full,Safe",
+        "text/x-mathjax-config",
+    ]
+    assert not soup(["iframe", "object", "embed", "form", "input", "svg", "base"])
+    for element in soup(True):
+        assert not [name for name in element.attrs if name.startswith("on")]
+        for name in ("href", "src"):
+            assert not re.match(r"\W*(java)?script\W", str(element.get(name, "")))
+    assert len(soup("meta")) == 2
+    assert not list((course.root / "feedback").rglob("evil.html"))
+    # Names and words of the notebook are in the page as words.
+    assert "window.pwned" in soup.get_text()
+
+
+@pytest.mark.parametrize("payload", [*zoo.HTML, *zoo.MARKDOWN])
+def test_clean(payload: str) -> None:
+    soup = BeautifulSoup(clean(payload), features="html.parser")
+    assert {element.name for element in soup(True)} <= {
+        *("a", "b", "code", "details", "div", "img", "p", "pre", "summary", "table"),
+    }
+    for element in soup(True):
+        assert not {"id", "class", "data-toggle", "data-link", "onclick"} & {
+            *element.attrs
+        }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<table border="1" class="dataframe"><tbody><tr style="text-align: right;">'
+        "<td>1</td></tr></tbody></table>",
+        '<div class="highlight"><pre><span class="kn">import</span></pre></div>',
+        '<p>See <a href="https://docs.jax.dev/#x">JAX</a>, <a href="a.csv">a</a></p>',
+        '<img alt="x" src="data:image/png;base64,AAAA">',
+        "<h2>Two</h2><ul><li>a &lt; b</li></ul>",
+    ],
+)
+def test_clean_keeps_what_lessons_use(text: str) -> None:
+    assert clean(text) == text
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("# Zero, and one.\nassert f(0) == 1", "Zero, and one."),
+        ("\n# Two lines\n# of prose.\n\n# not this", "Two lines of prose."),
+        ('"""Zero, and one.\n\nMore."""\nf(0)', "Zero, and one."),
+        ("'Zero.'\nf(0)", "Zero."),
+        ("# assert f(3) == 9\nf(0)", ""),
+        ("# Edge cases\n# expected = [1, 2]\n", "Edge cases"),
+        ("x = 1\n# no description", ""),
+        ("", ""),
+    ],
+)
+def test_description(lines: str, said: str) -> None:
+    assert description(lines.split("\n")) == said
+
+
+@pytest.mark.parametrize(
+    ("line", "source", "before"),
+    [
+        (1, "f()\n# BEGIN\ng()\n# END", True),
+        (3, "f()\n# BEGIN\ng()\n# END", False),
+        (5, "f()\n# BEGIN\ng()\n# END\nh()", False),
+        # IPython counts from the first line that is not blank.
+        (2, "\n\nf()\n# BEGIN\ng()\n# END", False),
+        (1, "\n\nf()\n# BEGIN\ng()\n# END", True),
+        # What began before the region, and goes on in it.
+        (1, "with f():\n    # BEGIN\n    g()\n    # END", False),
+        # A magic runs the whole cell.
+        (1, "%%time\n# BEGIN\ng()\n# END", False),
+        (None, "f()\n# BEGIN\ng()\n# END", False),
+    ],
+)
+def test_where_a_test_failed(line: int | None, source: str, before: bool) -> None:
+    first = Region("BEGIN", "END").first(source)
+    assert first is not None
+    assert fails_before(first, source, {"line": line}) is before
+
+
+@pytest.mark.parametrize(
+    ("sentence", "said"),
+    [
+        ("StudentError: ValueError: 7193", "raised ValueError"),
+        ("StudentError: E7193: 7193", "raised an error, or"),
+        ("StudentError: print: 7193", "raised an error, or"),
+        ("7193", "raised an error, or"),
+    ],
+)
+def test_how_an_error_is_named(sentence: str, said: str) -> None:
+    assert kind_of(sentence).startswith(said)
+
+
+def test_regions() -> None:
+    region = Region("BEGIN", "END")
+    source = "a\n  # BEGIN\n  b\n  # END\nc\n# BEGIN\nd"
+    assert region.cut(source, "# -") == "a\n  # -\nc\n# -"
+    assert region.lines(source) == ["b", "d"]
+    assert region.first("a") is None
