@@ -71,7 +71,11 @@ class Limits(Configurable):
         min=64,
         help="Processes and threads. JAX itself starts a few per processor core.",
     ).tag(config=True)
-    open_files = Integer(1024, min=64, help="Open files per process.").tag(config=True)
+    open_files = Integer(
+        1024,
+        min=64,
+        help="Open files per process; never more than the client may open, less 256.",
+    ).tag(config=True)
     disk = Integer(
         512 << 20,
         min=1 << 20,
