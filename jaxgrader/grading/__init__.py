@@ -15,6 +15,7 @@ In isolated processes:
     server.py     the student's: serves calls
     inspector.py  reads and runs traced programs, with no code of a student's
 Both ends:
+    meeting.py where a kernel and the grader connect
     wire.py    frames over a socket: send, receive, deadlines; what others import
     codec.py   a value as the bytes of a frame, and back
     values.py  what may cross, how much of it, and what is said of the rest

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import json
 import math
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from nbformat.notebooknode import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook
 from traitlets import Bool, Dict, Enum, Integer, List
 
+from jaxgrader.grading.meeting import Meeting
 from jaxgrader.verdicts import add_error, limit_output
 
 #: Bytes of a message that a kernel may send, beside its output.
@@ -139,11 +139,12 @@ class Cells(NotebookClient):
         ended = getattr(provisioner, "ended", None)
         return ended["reason"] if ended else None
 
-    def open_socket(self, name: str) -> tuple[socket.socket, str]:
-        """Listen where the kernel can connect; return also the path that it sees."""
+    def meet(self, name: str) -> Meeting:
+        """Return the place where the kernel and we connect, by a name for it."""
         provisioner: Any = self.km and self.km.provisioner
-        listener, path = provisioner.open_socket(name)
-        return listener, path
+        ours, theirs = provisioner.socket_paths(name)
+        # At this level a kernel may not connect to anything, so we do.
+        return Meeting(ours, theirs, dial=provisioner.sandbox.level == "basic")
 
     async def interrupt(self) -> None:
         """Interrupt what the kernel is doing, as a person would."""

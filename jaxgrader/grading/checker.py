@@ -28,6 +28,8 @@ from jaxgrader.kernel import wire as control
 
 #: Submissions after which a checker is replaced, and bytes by which it may grow.
 USES, GROWTH = 200, 1 << 30
+#: Seconds that it gets to connect.
+READY = 30.0
 #: Bytes of output per test cell.
 OUTPUT = 500_000
 #: Seconds that the instructor's own code may take in one cell, the student's apart.
@@ -86,16 +88,13 @@ class Checker:
             CheckerError: if it does not connect.
         """
         await self.cells.start(self.files)
-        listener, path = self.cells.open_socket("control")
-        with listener:
-            ran = await self.silently(ATTACH.format(path=path))
-            if not ran:
+        meeting = self.cells.meet("control")
+        with contextlib.closing(meeting):
+            command = ATTACH.format(path=meeting.theirs)
+            attached = asyncio.ensure_future(self.silently(command))
+            self.control = await meeting.connection(None, READY)
+            if not await attached or self.control is None:
                 raise CheckerError(NO_CHECKER)
-            listener.settimeout(10)
-            try:
-                self.control, _ = listener.accept()
-            except OSError as error:
-                raise CheckerError(NO_CHECKER) from error
 
     async def close(self) -> None:
         """End the process."""

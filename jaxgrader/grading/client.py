@@ -25,6 +25,7 @@ import numpy as np
 
 from jaxgrader.errors import ProgramError
 from jaxgrader.grading import wire
+from jaxgrader.grading.meeting import reach
 from jaxgrader.kernel import wire as control
 from jaxgrader.programs import Program
 
@@ -329,12 +330,11 @@ _session: Session | None = None
 
 
 def attach(path: str) -> None:
-    """Called once in a new checker: connect to the grader that listens at `path`."""
+    """Called once in a new checker: connect to the grader at `path`."""
     global _session
     from IPython import get_ipython
 
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.connect(path)
+    connection = reach(path)
     shell = get_ipython()
     _session = Session(connection, shell)
     shell.events.register("post_run_cell", _session.report)

@@ -7,18 +7,17 @@ knows no test, no expected value, and ends with the submission. What it is not: 
 checker, nor a judge.
 """
 
-import socket
 from typing import Any
 
 from jaxgrader import exports
 from jaxgrader.errors import ProgramError
 from jaxgrader.grading import wire
+from jaxgrader.grading.meeting import reach
 
 
 def serve(path: str) -> None:
     """Read and run programs until the checker closes the connection."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.connect(path)
+    with reach(path) as connection:
         while True:
             try:
                 kind, body = wire.receive(connection)

@@ -11,7 +11,6 @@ checker reported, or, for a cell tagged ``in-kernel``, from the kernel's own rep
 import asyncio
 import copy
 import math
-import socket
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from traitlets.config import Config
 
 from jaxgrader.grading.cells import Cells, Ran
 from jaxgrader.grading.checker import NO_CHECKER, Checker, CheckerError, Verdict
+from jaxgrader.grading.meeting import Meeting
 from jaxgrader.grading.plan import Kind, Plan, names_in, names_used
 from jaxgrader.grading.serving import Inspector, Serving
 from jaxgrader.results import Outcome, TestResult
@@ -126,13 +126,12 @@ class Run:
         self.names_of_failed: set[str] = set()
         #: Names in the checker whose values came from the student, as far as known.
         self.theirs: set[str] = set()
-        self.listener: socket.socket | None = None
+        self.meeting: Meeting | None = None
 
     async def cells(self) -> tuple[TestResult, ...]:
         """Run all cells of the notebook; return the verdicts on its tests."""
         if self.checker is not None:
-            self.listener, self.path = self.kernel.open_socket("wire")
-            self.listener.setblocking(False)
+            self.meeting = self.kernel.meet("wire")
         try:
             results = [
                 await self.one(cell, index)
@@ -140,8 +139,8 @@ class Run:
                 if cell.cell_type == "code"
             ]
         finally:
-            if self.listener is not None:
-                self.listener.close()
+            if self.meeting is not None:
+                self.meeting.close()
         return tuple(result for result in results if result is not None)
 
     async def one(self, cell: NotebookNode, index: int) -> TestResult | None:
@@ -243,11 +242,9 @@ class Run:
     async def in_checker(self, cell: NotebookNode, index: int) -> Verdict:
         """Run a cell in the checker, while the student's kernel serves its calls."""
         assert self.checker is not None
-        assert self.listener is not None
+        assert self.meeting is not None
         seconds = self.seconds()
-        serving = Serving(
-            self.kernel, self.path, self.listener, index, self.inspector, seconds
-        )
+        serving = Serving(self.kernel, self.meeting, index, self.inspector, seconds)
         verdict = await self.checker.run(cell, serving.bring, seconds)
         late = (verdict.report or {}).get("outcome") == Outcome.TIMEOUT
         ran = await serving.rest(late or serving.late)

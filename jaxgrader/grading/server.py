@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from jaxgrader.grading import wire
+from jaxgrader.grading.meeting import reach
 
 #: A connection that nobody takes means that the test asked for nothing.
 Reply = tuple[str, Any]
@@ -27,8 +28,7 @@ MESSAGE, FRAMES = 4000, 12
 
 def serve(namespace: Mapping[str, Any], path: str) -> None:
     """Answer requests about `namespace` until the other end closes the connection."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.connect(path)
+    with reach(path) as connection:
         while True:
             try:
                 kind, body = wire.receive(connection)

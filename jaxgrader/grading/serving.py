@@ -5,6 +5,7 @@ reads a submission's traced programs. What it is not: a reader of what crosses.
 """
 
 import asyncio
+import contextlib
 import socket
 from typing import Any
 
@@ -13,6 +14,7 @@ from nbformat.v4 import new_code_cell
 from traitlets.config import Config
 
 from jaxgrader.grading.cells import UNINTERRUPTIBLE, Cells, Ran
+from jaxgrader.grading.meeting import Meeting
 
 #: Seconds that a kernel gets to come to rest when its test is over.
 REST = 5.0
@@ -27,15 +29,14 @@ class Serving:
     def __init__(
         self,
         kernel: Cells,
-        path: str,
-        listener: socket.socket,
+        meeting: Meeting,
         index: int,
         inspector: "Inspector",
         seconds: float | None,
     ) -> None:
-        self.kernel, self.listener, self.index = kernel, listener, index
+        self.kernel, self.meeting, self.index = kernel, meeting, index
         self.inspector, self.seconds = inspector, seconds
-        self.cell = new_code_cell(SERVE.format(path=path))
+        self.cell = new_code_cell(SERVE.format(path=meeting.theirs))
         self.running: asyncio.Future[Ran] | None = None
         #: It did not even connect in time.
         self.late = False
@@ -50,7 +51,7 @@ class Serving:
         if self.running is not None:
             return None
         self.running = asyncio.ensure_future(self.kernel.run(self.cell, self.index))
-        connection = await accept(self.listener, self.running, self.seconds)
+        connection = await self.meeting.connection(self.running, self.seconds)
         self.late = connection is None and not self.running.done()
         return connection
 
@@ -90,36 +91,17 @@ class Inspector:
             output=1000, kernel_name=self.kernel_name, config=self.config
         )
         await self.cells.start(None)
-        listener, path = self.cells.open_socket("wire")
-        listener.setblocking(False)
-        with listener:
+        meeting = self.cells.meet("wire")
+        with contextlib.closing(meeting):
             client: Any = self.cells.kc
-            client.execute(INSPECT.format(path=path), silent=True)
-            return await accept(listener, None, READY)
+            client.execute(INSPECT.format(path=meeting.theirs), silent=True)
+            return await meeting.connection(None, READY)
 
     async def close(self) -> None:
         """End it."""
         if self.cells is not None:
             await self.cells.close()
             self.cells = None
-
-
-async def accept(
-    listener: socket.socket,
-    unless: asyncio.Future[Any] | None,
-    seconds: float | None,
-) -> socket.socket | None:
-    """Return the next connection; None if none comes, or `unless` ends before."""
-    loop = asyncio.get_running_loop()
-    accepting = asyncio.ensure_future(loop.sock_accept(listener))
-    either: set[asyncio.Future[Any]] = {accepting, *([unless] if unless else [])}
-    await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    if not accepting.done():
-        accepting.cancel()
-        return None
-    connection, _ = accepting.result()
-    connection.setblocking(True)
-    return connection
 
 
 #: What the kernel runs while a test runs elsewhere.

@@ -62,6 +62,8 @@ class SandboxProvisioner(LocalProvisioner):
     link: Path | None = None
     #: That folder as the kernel sees it.
     inside = ""
+    #: The folder for sockets at level none, if one is asked for.
+    folder: tempfile.TemporaryDirectory[str] | None = None
     #: The last message about this kernel: how it ended.
     ended: dict[str, Any] | None = None
     #: The fork server's last word, before the connection ends.
@@ -192,23 +194,14 @@ class SandboxProvisioner(LocalProvisioner):
         kind = SandboxError if self.sandbox.platform == "cpu" else PlatformError
         return kind(text)
 
-    def open_socket(self, name: str) -> tuple[socket.socket, str]:
-        """Listen on a Unix socket that this kernel can connect to.
-
-        Returns also the path that the kernel sees. The socket goes with the kernel.
-        """
-        if self.sockets is None:  # level none: the machine's own folder for such things
-            folder = Path(tempfile.mkdtemp(prefix="jaxgrader-"))
-            path = inside = folder / name
-        else:
-            path = self.sockets / name
-            inside = Path(self.inside) / name
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.bind(str(path))
+    def socket_paths(self, name: str) -> tuple[Path, str]:
+        """Return the path of a socket between us and the kernel: ours, and its own."""
         if self.sockets is not None:
-            path.chmod(0o666)  # the kernel is another user; the folder is its own
-        listener.listen(8)
-        return listener, str(inside)
+            return self.sockets / name, str(Path(self.inside) / name)
+        if self.folder is None:  # level none
+            self.folder = tempfile.TemporaryDirectory(prefix="jaxgrader-")
+        path = Path(self.folder.name) / name
+        return path, str(path)
 
     async def poll(self) -> int | None:
         """Return None while the kernel lives, else its exit status."""
@@ -273,6 +266,9 @@ class SandboxProvisioner(LocalProvisioner):
 
     async def cleanup(self, restart: bool = False) -> None:
         """Let go of the kernel, and of its sockets' path unless it starts again."""
+        if self.folder is not None:
+            self.folder.cleanup()
+            self.folder = None
         if self.unconfined:
             await super().cleanup(restart)
             return
