@@ -130,7 +130,10 @@ class Sandbox(Configurable):
             "IPython.core.logger",
             "IPython.extensions.storemagic",
             "matplotlib_inline.backend_inline",
+            "jaxgrader.grading.client",
+            "jaxgrader.grading.inspector",
             "jaxgrader.grading.server",
+            "jaxgrader.testing",
         ],
         help="Modules that are imported once, for all kernels. None of them may start "
         "a thread or an XLA backend.",
