@@ -40,7 +40,7 @@ c.CourseDirectory.root = "{root}"
 #: in nobody's account.
 OURS = """
 c.Sandbox.idle = 900.0
-c.Execute.shutdown_kernel = "graceful"
+c.Cells.shutdown_kernel = "graceful"
 c.KernelManager.shutdown_wait_time = 120.0
 """
 #: The last cell of a submission tells what its kernel has used, as a check.

@@ -49,7 +49,11 @@ class Cells(NotebookClient):
     allow_errors = Bool(True)
     kernel_manager_class = AsyncKernelManager
     # A kernel that was graded has nothing left to do, and no say in it.
-    shutdown_kernel = Enum(["graceful", "immediate"], default_value="immediate")
+    shutdown_kernel = Enum(
+        ["graceful", "immediate"],
+        default_value="immediate",
+        help=NotebookClient.shutdown_kernel.help,
+    ).tag(config=True)
     # nbclient's 4 s are too few for honest output on a busy machine.
     iopub_timeout = Integer(10)
     raise_on_iopub_timeout = Bool(True)
