@@ -241,7 +241,7 @@ def first_failure(notebook: Path) -> str:
 
 def phrase(ename: str, evalue: str) -> str:
     """Return an error's message in a phrase."""
-    if ename == "NotImplementedError":
+    if evalue.startswith("NotImplementedError"):
         return "not started"
     # numpy.testing puts its tolerances before the message of the test.
     lines = [line for line in evalue.splitlines() if line.strip()]

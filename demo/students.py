@@ -105,10 +105,10 @@ CLASS = (
         "right answers in a style of her own",
         {
             FORI: answer(FORI, "right_deprecated_value"),
-            SCAN: answer(SCAN, "unrolled_python_loop"),
-            LAX: answer(LAX, "unrolled_python_loop"),
+            SCAN: answer(SCAN, "right_split_and_merge"),
+            LAX: answer(LAX, "right_nn_scan"),
             COMPOSED: answer(COMPOSED, "right_vmap_inside_scan"),
-            NESTED: answer(NESTED, "untraced_get_value_numpy"),
+            NESTED: answer(NESTED, "right_functional"),
         },
         validates=(FORI,),
     ),
@@ -123,8 +123,9 @@ CLASS = (
     ),
     Student(
         "fect",
-        "other mistakes: a shape not flattened, a model kept between calls",
+        "other mistakes: a loop unrolled, a shape not flattened, a model kept",
         {
+            LAX: answer(LAX, "unrolled_python_loop"),
             COMPOSED: answer(COMPOSED, "wrong_unflattened"),
             NESTED: answer(NESTED, "wrong_cached_by_size"),
         },

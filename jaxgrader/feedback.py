@@ -236,7 +236,7 @@ def kind_of(sentence: str) -> str:
 
     A name that the student's code chooses could hold a test's inputs.
     """
-    match = re.match(r"(?:\w+: )?(\w+): ", sentence)
+    match = re.match(r"(\w+)(?:: |\n|$)", sentence)
     kind = getattr(builtins, match[1], None) if match else None
     if isinstance(kind, type) and issubclass(kind, Exception):
         return f"raised {kind.__name__}"

@@ -332,9 +332,10 @@ def test_where_a_test_failed(line: int | None, source: str, before: bool) -> Non
 @pytest.mark.parametrize(
     ("sentence", "said"),
     [
-        ("StudentError: ValueError: 7193", "raised ValueError"),
-        ("StudentError: E7193: 7193", "raised an error, or"),
-        ("StudentError: print: 7193", "raised an error, or"),
+        ("ValueError: 7193", "raised ValueError"),
+        ("ValueError\nin your code:", "raised ValueError"),
+        ("E7193: 7193", "raised an error, or"),
+        ("print: 7193", "raised an error, or"),
         ("7193", "raised an error, or"),
     ],
 )

@@ -368,7 +368,8 @@ def is_description(value: Any) -> bool:
 
 def as_error(told: dict[str, Any]) -> StudentError:
     """Make the exception that a test sees from what is told of the student's."""
-    message = f"{told['type'][:200]}: {told['message'][:4000]}"
+    kind_and_message = told["type"][:200], told["message"][:4000]
+    message = ": ".join(filter(None, kind_and_message))
     lines = "".join(f"\n  {line[:300]}" for line in told["lines"][:12])
     for name in told["kinds"]:
         kind = CATCHABLE.get(name)

@@ -295,9 +295,9 @@ class Run:
         self, cell: NotebookNode, report: dict[str, Any], asked: bool
     ) -> TestResult:
         """Say whose fault an error in a test is."""
-        sentence = f"{report['error']}: {report['message']}".strip()
+        sentence = named(report)
         if report["outcome"] is not None:
-            outcome = Outcome(report["outcome"])
+            outcome, sentence = Outcome(report["outcome"]), report["message"]
             if self.ended is not None and outcome is not Outcome.ERROR:
                 outcome, sentence = self.ended
         elif report["name"] in self.names_of_failed:
@@ -378,7 +378,12 @@ def message_of(verdict: Verdict) -> str:
     """Return what went wrong in a cell of the instructor's."""
     if verdict.report is None:
         return verdict.ran.why or NO_REPORT
-    return f"{verdict.report['error']}: {verdict.report['message']}"
+    return named(verdict.report)
+
+
+def named(report: dict[str, Any]) -> str:
+    """Return an error's type and message in one line."""
+    return ": ".join(filter(None, (report["error"], report["message"].strip())))
 
 
 #: By outcome: the name of the error that nbgrader shows.

@@ -52,23 +52,15 @@ def solution(assignment: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def graded(
-    new_course: Callable[[], Course], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Course]:
+def graded(new_course: Callable[[], Course]) -> Callable[[str], Course]:
     """Return a function: assignment -> a course where each variant is a student."""
     courses: dict[str, Course] = {}
-    # The variants are ours: what one compiles, the next may use. Students get no cache.
-    cache = {
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("cache")),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
 
     def grade(assignment: str) -> Course:
         if assignment not in courses:
             course = courses[assignment] = new_course()
             hand_in_variants(course, assignment)
-            (done,) = course.nbgrader(f"autograde {assignment}", env=cache)
+            (done,) = course.nbgrader(f"autograde {assignment}")
             assert done.status == 0, done.log
         return courses[assignment]
 

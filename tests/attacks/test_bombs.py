@@ -133,7 +133,7 @@ MEMORY = [
 
 @pytest.mark.parametrize("bomb", MEMORY)
 def test_memory(start: Kernels, bomb: Callable[[], None]) -> None:
-    kernel = start(Limits={"wall": 3})
+    kernel = start()
     result = kernel.run(calling(bomb))
     if result.status == "error":
         refusals = ("memory", "permission denied: '/dev/zero'")
@@ -415,7 +415,8 @@ def test_output(pool: Kernels) -> None:
         elif result.status == "error":
             kernel.stop()  # with all that the error holds on to
         else:
-            assert kernel.run("print('alive')").text.endswith("alive\n"), name
+            # What came past Python's streams may arrive with the next cell's output.
+            assert "alive\n" in kernel.run("print('alive')").text, name
 
 
 ENDLESS = {

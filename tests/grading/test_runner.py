@@ -144,7 +144,7 @@ def test_loops_do_not_end_early(slot: Slot) -> None:
         ("", "f(1)", "error", "name 'f' is not defined: the notebook does not"),
         (RIGHT, "f(1, 2)", "error", "takes 1 positional argument but 2 were given"),
         ("def f(x): return open", "f(1)", "error", "cannot cross; return arrays"),
-        (RIGHT, "f(lambda: 1)", "failed", "an argument cannot cross"),
+        (RIGHT, "f(lambda: 1)", "failed", "the argument cannot cross"),
         ("def f(x): return [1]", "f(1)", "failed", "list, is no score"),
         ("def f(x): return float('nan')", "f(1)", "failed", "nan, is no score"),
         ("def f(x): return 10**999", "f(1)", "failed", "inf, is no score"),

@@ -1,6 +1,6 @@
 """Models kept between calls by size, whatever the seed.
 
-Earns: shape_and_dtype=2 worked_value=0 general_values=0 edge_cases=0 determinism=0 structure=1
+Earns: shape_and_dtype=2 worked_value=0 general_values=0 edge_cases=0 determinism=0 structure=0
 """
 
 class InnerLinear(nnx.Module):
