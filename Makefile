@@ -17,8 +17,9 @@ help:  ## This list
 setup: $(ready)  ## The environment in .venv, nothing else
 
 # uv installs the pinned environment in seconds where pip takes a minute; where uv finds
-# no certificates of the system's, say, pip does it with its own.
-install = $(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python $(1) \
+# no certificates of the system's, say, pip does it with its own. Compiled here, since a
+# sandboxed kernel may not write what it compiles.
+install = $(BIN)/uv pip install --quiet --compile-bytecode --system-certs --python $(BIN)/python $(1) \
 	|| $(BIN)/pip install --quiet $(1)
 
 $(ready): requirements.txt pyproject.toml scripts/python scripts/need

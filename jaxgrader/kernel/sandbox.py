@@ -124,7 +124,11 @@ class Sandbox(Configurable):
             "jax.numpy",
             "flax.nnx",
             "flax.linen",
+            # What JAX imports when it lowers a first program, and a first jnp.linalg.
+            "jax.experimental.multihost_utils",
+            "jaxlib.mlir.dialects.builtin",
             "jaxlib.mlir.dialects.mhlo",
+            "scipy.linalg",
             "IPython.core.completerlib",
             "IPython.core.debugger",
             "IPython.core.logger",
