@@ -82,8 +82,7 @@ class LoadedProgram:
 
     program: Program
     nesting: object
-    exported: export.Exported
-    inputs: tuple[Array, ...]
+    module: Module
 
     def run(
         self, args: Sequence[object] = (), kwargs: Mapping[str, object] | None = None
@@ -96,7 +95,7 @@ class LoadedProgram:
         shapes or dtypes, and for a program that does not compile or run.
         """
         call = _Call(args, kwargs)
-        _check_inputs(self.inputs, call)
+        _check_inputs(self.module.inputs, call)
         try:
             leaves = jax.block_until_ready(self._compiled(*call.inputs))
         except Exception as error:
@@ -111,7 +110,8 @@ class LoadedProgram:
         Without optimisation the programs of this course compile in a fifth to a third
         of the time, a fifth of a second each.
         """
-        lowered = jax.jit(self.exported.call).lower(*map(_as_shape, self.inputs))
+        exported = _exported(self.module)
+        lowered = jax.jit(exported.call).lower(*map(_as_shape, self.module.inputs))
         return lowered.compile({"xla_backend_optimization_level": "0"})
 
 
@@ -134,11 +134,13 @@ def load_program(
     _check_inputs(module.inputs, _Call(args, kwargs))
     if _count(nesting) != len(module.outputs):
         raise ProgramError(NOT_PACKED)
+    for array in (*module.inputs, *module.outputs):
+        if jax.dtypes.canonicalize_dtype(array.dtype) != jnp.dtype(array.dtype):
+            raise ProgramError(OTHER_PRECISION)
     return LoadedProgram(
         program=describe(module),
         nesting=nesting,
-        exported=_exported(module),
-        inputs=module.inputs,
+        module=module,
     )
 
 
@@ -170,7 +172,8 @@ class _Call:
         both = tuple(args), dict(kwargs or {})
         self.leaves, self.tree = jax.tree.flatten(both)
         self.places = [i for i, leaf in enumerate(self.leaves) if _is_input(leaf)]
-        self.inputs = [_as_input(self.leaves[i]) for i in self.places]
+        # jnp.asarray would compile a program for each new shape.
+        self.inputs = [jax.device_put(_plain(self.leaves[i])) for i in self.places]
 
     def rebuild(self, arrays: Sequence[jax.Array]) -> tuple[Any, Any]:
         leaves = list(self.leaves)
@@ -195,13 +198,13 @@ def _is_key(value: object) -> bool:
     )
 
 
-def _as_input(value: Any) -> jax.Array:
-    """An array as a program takes it: of a dtype that is on, a key as its data."""
+def _plain(value: Any) -> Any:
+    """An array as JAX takes it: a key as its data, numbers in this machine's order."""
     if _is_key(value):
         return jax.random.key_data(value)
     if isinstance(value, np.ndarray) and not value.dtype.isnative:
         value = value.astype(value.dtype.newbyteorder("="))
-    return jnp.asarray(value)
+    return value
 
 
 def _lower(jitted: Any, inputs: Sequence[jax.Array]) -> str:
@@ -234,9 +237,6 @@ def _exported(module: Module) -> export.Exported:
     def zeros(*_: jax.Array) -> tuple[jax.Array, ...]:
         return tuple(jnp.zeros(a.shape, a.dtype) for a in module.outputs)
 
-    for array in (*module.inputs, *module.outputs):
-        if jax.dtypes.canonicalize_dtype(array.dtype) != jnp.dtype(array.dtype):
-            raise ProgramError(OTHER_PRECISION)
     frame = export.export(jax.jit(zeros, keep_unused=True), platforms=("cpu",))(*shapes)
     return replace(frame, mlir_module_serialized=module.artifact)
 
@@ -280,7 +280,7 @@ def _as_result(value: Any) -> jax.Array:
     number = isinstance(value, bool | int | float | complex | np.number | np.bool_)
     if not number and not _is_input(value):
         raise ProgramError(NOT_AN_ARRAY.format(type(value).__name__))
-    return _as_input(value)
+    return jnp.asarray(_plain(value))
 
 
 def _unflatten(nesting: Any, leaves: Any) -> object:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
-from jax.interpreters.mlir import make_ir_context
+from jax.interpreters import mlir
 from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo
 
@@ -118,7 +118,7 @@ def read_module(program: str | bytes, *, max_constant_bytes: int) -> Module:
     `ALLOWED`, and for constants of more than `max_constant_bytes` together; an array
     of equal numbers counts as one of them.
     """
-    with make_ir_context() as context, ir.Location.unknown(context):
+    with mlir.make_ir_context() as context, ir.Location.unknown(context):
         return _Reader(max_constant_bytes).module(_parse(program, context))
 
 
@@ -138,7 +138,7 @@ def _parse(program: str | bytes, context: ir.Context) -> ir.Module:
 
 def to_text(artifact: bytes) -> str:
     """Write a portable artifact of our own as text, without paths of source files."""
-    with make_ir_context() as context:
+    with mlir.make_ir_context() as context:
         return str(stablehlo.deserialize_portable_artifact(context, artifact))
 
 
