@@ -11,6 +11,7 @@ Trusted, in the grader's process:
     cells.py      a kernel, and cells run in it
 Trusted, in the checker's process:
     client.py     remote functions, and the report on each cell
+    inspections.py  asks the inspector, and remembers
 In isolated processes:
     server.py     the student's: serves calls
     inspector.py  reads and runs traced programs, with no code of a student's

@@ -25,12 +25,10 @@ import numpy as np
 
 from jaxgrader.errors import ProgramError
 from jaxgrader.grading import wire
+from jaxgrader.grading.inspections import Inspections, NoInspector
 from jaxgrader.grading.meeting import reach
 from jaxgrader.kernel import wire as control
 from jaxgrader.programs import Program
-
-#: Seconds that the inspector may take for one program.
-PATIENCE = 20.0
 
 
 class StudentError(Exception):
@@ -56,12 +54,6 @@ class StudentGone(StudentError):
     outcome = "crashed"
 
 
-class NoInspector(Exception):
-    """The grader could not start an inspector: no fault of the student's."""
-
-    outcome = "internal"
-
-
 class Session:
     """This process's part in one grading slot."""
 
@@ -70,7 +62,7 @@ class Session:
         self.shell = shell
         #: The wire to the student's process while a test runs.
         self.wire: socket.socket | None = None
-        self.inspector: socket.socket | None = None
+        self.inspections = Inspections(lambda: self.need("inspector"))
         #: Why there is no wire any more, for the calls that follow.
         self.lost: type[StudentError] | None = None
         #: Seconds that the student's code has left in this test.
@@ -83,7 +75,7 @@ class Session:
         """Forget everything of the last submission."""
         self.shell.reset(new_session=True)
         self.values = ()
-        self.close_inspector()
+        self.inspections.close()
         jax.config.update("jax_enable_x64", False)
 
     def open(self, seconds: float | None) -> None:
@@ -101,11 +93,6 @@ class Session:
         if self.wire is not None:
             self.wire.close()
             self.wire = None
-
-    def close_inspector(self) -> None:
-        if self.inspector is not None:
-            self.inspector.close()
-            self.inspector = None
 
     def need(self, what: str) -> socket.socket | None:
         """Ask the grader for a connection; None where there is none to have."""
@@ -275,18 +262,10 @@ class Call:
         Raises:
             ProgramError: for a program that is refused, or that ended the inspector.
         """
-        here = session()
         body = {"program": self.packed, "args": args, "kwargs": kwargs}
         try:
-            if here.inspector is None:
-                here.inspector = here.need("inspector")
-            if here.inspector is None:
-                raise NoInspector(NO_INSPECTOR)
-            deadline = time.monotonic() + PATIENCE
-            wire.send(here.inspector, kind, body, deadline)
-            answer, value = wire.receive(here.inspector, deadline)
+            answer, value = session().inspections.ask(kind, body)
         except wire.WireError as error:
-            here.close_inspector()
             raise ProgramError(BAD_PROGRAM.format(name=self.name, why=error)) from None
         if answer != "value":
             raise ProgramError(str(value)[:2000])
@@ -476,6 +455,5 @@ ARGUMENT = "{name}{path}: the argument cannot cross to the student's process: {w
 LATE = "{name} took longer than a test may wait for it. Is there an endless loop?"
 GONE = "{name} gave no answer: the kernel that it ran on has died or stopped listening"
 AGAIN = "{name} was not called: an earlier call in this test got no answer"
-NO_INSPECTOR = "the inspector, which reads traced programs, did not start"
 BAD_PROGRAM = "{name}: its traced program could not be read or run ({why})"
 MALFORMED = "{name} gave no valid answer ({why})"

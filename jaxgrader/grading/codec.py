@@ -61,6 +61,12 @@ def encode(kind: str, body: Any, bounds: Bounds = BOUNDS) -> list[bytes | memory
     return [prefix + header, *writer.parts, bytes(writer.small)]
 
 
+def split(frame: bytes) -> tuple[bytes, bytes]:
+    """Return the header and the payload of a frame of our own."""
+    end = PREFIX.size + PREFIX.unpack_from(frame)[1]
+    return frame[PREFIX.size : end], frame[end:]
+
+
 def decode(header: Bytes, payload: Bytes, bounds: Bounds = BOUNDS) -> tuple[str, Any]:
     """Return kind and body of a frame whose header and payload these are.
 

@@ -7,6 +7,7 @@ knows no test, no expected value, and ends with the submission. What it is not: 
 checker, nor a judge.
 """
 
+import socket
 from typing import Any
 
 from jaxgrader import exports
@@ -17,7 +18,12 @@ from jaxgrader.grading.meeting import reach
 
 def serve(path: str) -> None:
     """Read and run programs until the checker closes the connection."""
-    with reach(path) as connection:
+    attend(reach(path))
+
+
+def attend(connection: socket.socket) -> None:
+    """Answer on a connection until the other end closes it."""
+    with connection:
         while True:
             try:
                 kind, body = wire.receive(connection)

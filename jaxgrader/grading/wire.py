@@ -35,6 +35,7 @@ from jaxgrader.grading.codec import (
     check_lengths,
     decode,
     encode,
+    split,
 )
 from jaxgrader.grading.values import Bounds, Closed, Late, Refused, WireError
 
@@ -48,6 +49,7 @@ __all__ = [
     "encode",
     "receive",
     "send",
+    "split",
 ]
 
 #: Bytes; what is set aside before the other end has shown that it sends that much.

@@ -258,7 +258,7 @@ def stock_contexts(count: int = 96) -> None:
         return
     ready = [make() for _ in range(count)]
 
-    def make_ir_context() -> object:
+    def make_ir_context() -> Any:
         try:
             return ready.pop()
         except IndexError:
