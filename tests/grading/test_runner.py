@@ -1,64 +1,25 @@
 """One notebook on its way through a student's kernel and the checker: both are real."""
 
-import asyncio
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from nbformat.notebooknode import NotebookNode
 from nbformat.v4 import new_code_cell
-from traitlets.config import Config
 
 from jaxgrader.grading import checker
 from jaxgrader.grading.plan import plan_of
-from jaxgrader.grading.runner import Grader, Job
+from jaxgrader.grading.runner import Job
 from jaxgrader.results import Outcome, TestResult
 from tests.conftest import nbgrader_cell, notebook_of
-
-IMPORTS = nbgrader_cell("locked", "imports", "import math\nimport numpy as np")
-
-
-class Slot:
-    """A grading slot, driven from synchronous tests."""
-
-    def __init__(self, runner: asyncio.Runner) -> None:
-        self.runner = runner
-        limits = {"memory": 1 << 30}
-        config = Config({"Sandbox": {"files": "copy"}, "Limits": limits})
-        self.grader = Grader("jax-sandboxed", config)
-
-    def run(self, job: Job) -> tuple[NotebookNode, tuple[TestResult, ...]]:
-        return self.runner.run(self.grader.grade(job))
-
-    def grade(
-        self, answer: str, *tests: str, source: str = "def f(x): pass", cell: float = 20
-    ) -> list[TestResult]:
-        """Grade an answer to a solution cell `source`, by test cells of 2 points."""
-        whole = job_of(answer, *tests, source=source)
-        return list(self.run(replace(whole, cell=cell))[1])
-
-
-def job_of(answer: str, *tests: str, source: str = "def f(x): pass") -> Job:
-    cells = [nbgrader_cell("test", f"t{i}", text, 2) for i, text in enumerate(tests)]
-    author = notebook_of(IMPORTS, nbgrader_cell("solution", "answer", source), *cells)
-    student = notebook_of(IMPORTS, nbgrader_cell("solution", "answer", answer), *cells)
-    return Job(notebook=student, plan=plan_of(author), cell=20, wall=120)
+from tests.slots import Slot, job_of, open_slot
 
 
 @pytest.fixture(scope="module")
 def slot() -> Iterator[Slot]:
     """A slot whose checker serves all tests of this module, one after the other."""
-    with (
-        tempfile.TemporaryDirectory(prefix="jg-") as folder,
-        pytest.MonkeyPatch.context() as patch,
-        asyncio.Runner() as runner,
-    ):
-        patch.setenv("JAXGRADER_RUNTIME_DIR", folder)
-        made = Slot(runner)
+    with open_slot() as made:
         yield made
-        runner.run(made.grader.close())
 
 
 RIGHT = "def f(x): return 3 * x"
