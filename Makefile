@@ -51,8 +51,13 @@ test: lint $(browser)  ## Everything: lint, types, imports, unit, course, attack
 attacks: $(ready)  ## The attacks on the sandbox alone, a part of make test
 	$(BIN)/python -m pytest -n auto --dist loadfile tests/attacks $(ARGS)
 
+.PHONY: accuracy
+accuracy: $(ready)  ## Every variant on ten draws of the hidden inputs, half an hour
+	$(BIN)/python -m tests.assignments.accuracy $(ARGS)
+
 .PHONY: fuzz
-fuzz: $(ready)  ## Broken frames for the wire, guided by coverage; SECONDS_OF_FUZZ=60
+fuzz: $(ready)  ## Broken frames, guided by coverage (SECONDS_OF_FUZZ=60), and notebooks
+	$(BIN)/python -W ignore -m tests.fuzz_notebooks $(or $(NOTEBOOKS_OF_FUZZ),10000)
 	$(call install,-c requirements.txt --editable '.[fuzz]')
 	$(BIN)/python -m tests.grading.fuzz_wire artifacts/fuzz -artifact_prefix=artifacts/ \
 	  -max_total_time=$(or $(SECONDS_OF_FUZZ),60) -max_len=2000 -timeout=10 \

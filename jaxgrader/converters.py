@@ -108,11 +108,26 @@ def check_submission(folder: Path) -> None:
         raise SubmissionError(f"timestamp.txt holds no time ({short(error)})") from None
     for path in sorted(folder.glob("*.ipynb")):
         try:
-            for cell in nbformat.read(path, as_version=4).cells:
-                _ = cell.cell_type, cell.metadata, cell.source + ""
+            check_notebook(nbformat.read(path, as_version=4))
         except Exception as error:
             why = f"{path.name} cannot be read as a notebook ({short(error)})"
             raise SubmissionError(why) from None
+
+
+def check_notebook(nb: Any) -> None:
+    """Raise whatever shows that the steps of a command could not work with a notebook.
+
+    Not nbformat's validation: other programs than Jupyter write notebooks that it
+    refuses and that can be graded.
+    """
+    if not isinstance(nb.cells, list):
+        raise TypeError("its cells are no list")
+    for cell in nb.cells:
+        if not isinstance(cell.metadata, dict) or not isinstance(cell.source, str):
+            raise TypeError("a cell has no metadata, or no text")
+        # Half a character cannot be written into a file again.
+        (cell.cell_type + cell.source).encode()
+    nbformat.writes(nb).encode()
 
 
 def short(error: Exception) -> str:

@@ -129,6 +129,8 @@ def is_allowed(tag: str, name: str, value: str) -> bool:
 def harmless(nb: NotebookNode) -> NotebookNode:
     """Return a notebook with only what a page shows, of the types that it should be."""
     cells = [harmless_cell(cell) for cell in nb.cells if cell.cell_type in MAKERS]
+    for number, cell in enumerate(cells):
+        cell.id = cell.id or f"cell-{number}"
     made: NotebookNode = new_notebook(cells=cells)
     return made
 

@@ -4,6 +4,7 @@ import copy
 import functools
 import logging
 import os
+import re
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -81,6 +82,7 @@ class RestoreCells(stock.OverwriteCells):
             cells = {
                 cell.name: self.as_cell(source, cell) for cell in source.source_cells
             }
+        repair_cell_ids(nb)
         self.restore_present(nb, resources, cells)
         self.restore_order(nb, resources, cells)
         self.restore_missing(nb, resources, cells)
@@ -162,6 +164,15 @@ class RestoreCells(stock.OverwriteCells):
                 nb.cells.insert(where, cell)
                 warn(self.log, RESTORED_CELL, resources, name)
             before = name
+
+
+def repair_cell_ids(nb: NotebookNode) -> None:
+    """Give cells whose id is none a new one: nbformat refuses them at the next step."""
+    for cell in nb.cells:
+        if "id" in cell and not (
+            isinstance(cell.id, str) and re.fullmatch("[a-zA-Z0-9-_]{1,64}", cell.id)
+        ):
+            cell.id = generate_corpus_id()
 
 
 def is_changed(cell: NotebookNode) -> bool:
