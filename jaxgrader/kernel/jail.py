@@ -135,7 +135,7 @@ def set_limits(jail: Jail) -> None:
         resource.RLIMIT_MEMLOCK: 1 << 20,
         resource.RLIMIT_MSGQUEUE: 0,
         resource.RLIMIT_SIGPENDING: 1024,  # the user's other processes want some, too
-        resource.RLIMIT_DATA: jail.memory,
+        resource.RLIMIT_DATA: jail.memory and jail.memory + inherited_memory(),
         resource.RLIMIT_FSIZE: jail.disk,
         resource.RLIMIT_NPROC: processes,
         resource.RLIMIT_NOFILE: jail.open_files,
@@ -148,6 +148,18 @@ def set_limits(jail: Jail) -> None:
         if limit is not None:
             limit = limit if hard == unlimited else min(limit, hard)
             resource.setrlimit(name, (limit, limit))
+
+
+def inherited_memory() -> int:
+    """Return the bytes of data that this process has from the fork server.
+
+    It shares them with all kernels, and they are no part of what it may use.
+    """
+    try:
+        pages = Path("/proc/self/statm").read_text().split()[5]
+    except OSError:
+        return 0
+    return int(pages) * resource.getpagesize()
 
 
 def others_of_this_user() -> int:
