@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from textwrap import shorten
 
 import nbformat
 from nbgrader.api import Gradebook, MissingEntry
@@ -263,7 +264,7 @@ def table(week: Week) -> Table:
             "" if a not in marks else score_text(marks[a].score) for a in NOTEBOOKS
         ]
         wrong = next((f"{a}: {m.phrase}" for a, m in marks.items() if m.phrase), "")
-        report.add_row(student, *cells, wrong[:160])
+        report.add_row(student, *cells, shorten(wrong, 160, placeholder=" …"))
     return report
 
 
