@@ -122,6 +122,8 @@ def check_notebook(nb: Any) -> None:
     """
     if not isinstance(nb.cells, list):
         raise TypeError("its cells are no list")
+    if not isinstance(nb.metadata, dict) or type(nb.nbformat_minor) is not int:
+        raise TypeError("it has no metadata, or does not say its format")
     for cell in nb.cells:
         if not isinstance(cell.metadata, dict) or not isinstance(cell.source, str):
             raise TypeError("a cell has no metadata, or no text")

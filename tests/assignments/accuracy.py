@@ -11,7 +11,6 @@ import copy
 import re
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 
 import nbformat
 from nbformat.notebooknode import NotebookNode
@@ -71,6 +70,7 @@ async def check(
     """Grade variants of an assignment; return what differs from what they state."""
     source = read(assignment)
     plan = plan_of(with_draws(source, draws))
+    folder = CLONE / "source" / assignment
     grader = Grader("jax-sandboxed", Config({"Sandbox": {"files": "copy"}}))
     wrong = []
     try:
@@ -79,7 +79,7 @@ async def check(
             for cell in nb.cells:
                 if cell.metadata.get("nbgrader", {}).get("solution"):
                     cell.source = variant(assignment, name)[1]
-            job = Job(with_draws(nb, draws), plan, source=Path(), cell=60, wall=600)
+            job = Job(with_draws(nb, draws), plan, source=folder, cell=60, wall=600)
             _, results = await grader.grade(job)
             stated = stated_points(assignment, name)
             assert len(results) == draws * len(stated)
