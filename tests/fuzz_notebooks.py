@@ -6,6 +6,7 @@ it. Two ends are right: a `SubmissionError`, which tells staff what is wrong wit
 file, or a notebook whose tests are the author's, whole and in order.
 """
 
+import copy
 import json
 import random
 import sys
@@ -72,7 +73,7 @@ def damage(nb: Any, rng: random.Random) -> None:
         case 0:
             del node[key]
         case 1:
-            node[key] = rng.choice(JUNK)
+            node[key] = copy.deepcopy(rng.choice(JUNK))
         case 2 if isinstance(node, list):
             node.insert(rng.randrange(len(node) + 1), json.loads(json.dumps(node[key])))
         case 3 if isinstance(node, list):

@@ -40,8 +40,14 @@ def redrawn(source: str, draw: int) -> str:
     return HIDDEN.sub(other, source)
 
 
-def with_draws(nb: NotebookNode, draws: int) -> NotebookNode:
-    """Return a notebook with its tests repeated, as ``<grade_id>-<draw>``."""
+def with_draws(
+    nb: NotebookNode, draws: int, *, answer_again: bool = True
+) -> NotebookNode:
+    """Return a notebook with its tests repeated, as ``<grade_id>-<draw>``.
+
+    Before each draw stands a copy of the answer. In an author's notebook it would be a
+    set-up cell, which the checker runs, too.
+    """
     nb = copy.deepcopy(nb)
     (solution,) = (
         c for c in nb.cells if c.metadata.get("nbgrader", {}).get("solution")
@@ -49,7 +55,7 @@ def with_draws(nb: NotebookNode, draws: int) -> NotebookNode:
     tests = [cell for cell in nb.cells if is_test(cell)]
     nb.cells = [cell for cell in nb.cells if not is_test(cell)]
     for draw in range(draws):
-        if draw:
+        if draw and answer_again:
             nb.cells.append(new_code_cell(solution.source))
         for cell in copy.deepcopy(tests):
             cell.metadata.nbgrader.grade_id += f"-{draw}"
@@ -69,7 +75,7 @@ async def check(
 ) -> list[str]:
     """Grade variants of an assignment; return what differs from what they state."""
     source = read(assignment)
-    plan = plan_of(with_draws(source, draws))
+    plan = plan_of(with_draws(source, draws, answer_again=False))
     folder = CLONE / "source" / assignment
     grader = Grader("jax-sandboxed", Config({"Sandbox": {"files": "copy"}}))
     wrong = []
