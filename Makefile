@@ -33,9 +33,11 @@ $(ready): requirements.txt pyproject.toml scripts/python scripts/need
 	$(BIN)/jaxgrader doctor || true
 	touch $@
 
-# JupyterLab in a real browser: tests only.
+# A real browser, a real database server, a cluster's network: tests only.
 $(browser): scripts/need | $(ready)
 	scripts/need chromium
+	scripts/need postgres
+	scripts/need network
 	touch $@
 
 .PHONY: demo

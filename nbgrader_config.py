@@ -34,7 +34,6 @@ c.Execute.kernel_name = "jax-sandboxed"
 c.Sandbox.level = "strict"
 # Where they run JAX: "cpu", "gpu" or "tpu". A platform that is not there is an error.
 c.Sandbox.platform = "cpu"
-
 # Seconds: for one cell, for all cells of a notebook, of processor time.
 c.Limits.cell = 30
 c.Limits.wall = 180
@@ -45,20 +44,21 @@ c.Limits.disk = 512 << 20
 c.Limits.output = 500_000
 
 # ---- What happens to a source notebook when it is released -----------------------
-# nbgrader's own steps, and two in front: what is wrong with it, and what it compiles.
-steps = """IncludeHeaderFooter InstantiateTests LockCells ClearSolutions ClearOutput
-    CheckCellMetadata ComputeChecksums SaveCells ClearHiddenTests ClearMarkScheme
-    ComputeChecksums CheckCellMetadata"""
+# nbgrader's own steps and three of ours.
+before = """IncludeHeaderFooter InstantiateTests LockCells ClearSolutions ClearOutput
+    CheckCellMetadata ComputeChecksums"""
+after = "ClearHiddenTests ClearMarkScheme ComputeChecksums CheckCellMetadata"
 c.GenerateAssignment.preprocessors = [
-    "jaxgrader.preprocessors.CheckSource",
-    "jaxgrader.preprocessors.WarmCache",  # runs the solution; kernels reuse programs
-    *[f"nbgrader.preprocessors.{step}" for step in steps.split()],
+    "jaxgrader.authoring.CheckSource",  # says what is wrong with it
+    "jaxgrader.authoring.WarmCache",  # runs the solution; kernels reuse programs
+    *[f"nbgrader.preprocessors.{step}" for step in before.split()],
+    "jaxgrader.authoring.SaveCells",  # test cells may come and go after the release
+    *[f"nbgrader.preprocessors.{step}" for step in after.split()],
 ]
 
 # ---- What happens to a submission when it is graded -------------------------------
 c.Autograde.sanitize_preprocessors = [
     "nbgrader.preprocessors.ClearOutput",
-    "nbgrader.preprocessors.OverwriteKernelspec",
     "jaxgrader.preprocessors.RestoreCells",
     "nbgrader.preprocessors.CheckCellMetadata",
 ]

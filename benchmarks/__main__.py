@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import jails, kernels, notebooks
+from benchmarks import batch, jails, kernels, notebooks
 from benchmarks.figures import Figure, private_folders
 
 BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
@@ -21,6 +21,8 @@ BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "row": lambda runtime: asyncio.run(kernels.row(runtime)),
     "jails": jails.jails,
     "notebooks": notebooks.notebooks,
+    "batch": batch.batch,
+    "coordinator": batch.coordinator,
 }
 
 

@@ -22,7 +22,7 @@ from traitlets.config import Config
 
 from demo.students import variant
 from jaxgrader.exports import LocalProgram, export_call, read_packed
-from jaxgrader.grading.runner import Grader, Job, is_test
+from jaxgrader.grading.runner import Grader, NotebookJob, is_test
 
 ROUNDS = 5
 CLOCK = "import time; print(time.process_time())"
@@ -98,7 +98,7 @@ async def measure(nb: NotebookNode) -> list[float]:
     grader = Grader("jax-sandboxed", Config({"Sandbox": {"files": "copy"}}))
     costs = []
     for _ in range(ROUNDS + 1):  # the first may start a fork server
-        done, _ = await grader.grade(Job(nb, None, cell=60, wall=180))
+        done, _ = await grader.grade(NotebookJob(nb, None, cell=60, wall=180))
         for cell in done.cells:
             for output in cell.outputs:
                 if output.output_type == "error":

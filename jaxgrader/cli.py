@@ -3,8 +3,15 @@
 Its subcommands read the course's nbgrader_config.py, as nbgrader's do.
 """
 
+import contextlib
+import functools
+import json
+import os
+import signal
 import sys
 import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +19,20 @@ import nbformat
 from ipykernel.kernelspec import make_ipkernel_cmd, write_kernel_spec
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_core.application import JupyterApp
-from traitlets import Bool, Unicode
+from nbgrader.apps.baseapp import NbGrader, nbgrader_aliases, nbgrader_flags
+from traitlets import Bool, Enum, Integer, Unicode
 
 from jaxgrader import __version__, doctor
-from jaxgrader.errors import GraderError
-from jaxgrader.preprocessors import KERNEL, WarmCache
+from jaxgrader.authoring import WarmCache
+from jaxgrader.autograde import Batch, Finished, Plan, check_machine, prepare
+from jaxgrader.batch.dask import dask
+from jaxgrader.batch.jobs import Slots
+from jaxgrader.batch.local import local, serial
+from jaxgrader.converters import Autograde
+from jaxgrader.course import Course
+from jaxgrader.errors import JaxgraderError
+from jaxgrader.preprocessors import KERNEL
+from jaxgrader.store import State, Store
 
 
 class Command(JupyterApp):
@@ -103,12 +119,243 @@ class WarmApp(Command):
             print(f"{path}: {count} programs were new to the compilation cache")
 
 
+class BatchApp(NbGrader):
+    """Grade the class."""
+
+    name = "jaxgrader-autograde"
+    version = __version__
+    description = (
+        "Autograde the class: all submissions of the named assignments (of all that "
+        "are released, if none is named), on all cores, each in a sandboxed kernel. "
+        "What has a result is not graded again, so the same command goes on where an "
+        "earlier one was stopped."
+    )
+    examples = """
+        jaxgrader autograde
+        jaxgrader autograde nnx-fori-loop --student=a*
+        jaxgrader autograde --stale
+        jaxgrader autograde nnx-fori-loop --force
+    """
+
+    workers = Integer(
+        os.cpu_count() or 1, min=1, help="How many submissions to grade at once."
+    ).tag(config=True)
+    executor = Enum(
+        ["local", "serial", "dask"],
+        "local",
+        help="Where: in processes here, one after the other, or on a Dask cluster.",
+    ).tag(config=True)
+    scheduler = Unicode(
+        "", help="The address of the Dask scheduler, for example tls://head:8786."
+    ).tag(config=True)
+    tls_ca = Unicode("", help="The cluster's certificate authority.").tag(config=True)
+    tls_cert = Unicode("", help="This client's certificate.").tag(config=True)
+    tls_key = Unicode("", help="This client's key.").tag(config=True)
+    force = Bool(False, help="Grade all of them again.").tag(config=True)
+    missing = Bool(False, help="Grade what has no result.").tag(config=True)
+    stale = Bool(
+        False, help="Grade again what was graded by other tests or settings."
+    ).tag(config=True)
+    dry_run = Bool(False, help="Say what would be graded, and end.").tag(config=True)
+    json = Bool(False, help="Print a line of JSON for each submission.").tag(
+        config=True
+    )
+
+    aliases = {  # noqa: RUF012
+        **nbgrader_aliases,
+        "course": "CourseDirectory.course_id",
+        "workers": "BatchApp.workers",
+        "executor": "BatchApp.executor",
+        "scheduler": "BatchApp.scheduler",
+        "tls-ca": "BatchApp.tls_ca",
+        "tls-cert": "BatchApp.tls_cert",
+        "tls-key": "BatchApp.tls_key",
+        "timeout": "Execute.timeout",
+    }
+    flags = {  # noqa: RUF012
+        **nbgrader_flags,
+        **{
+            name.replace("_", "-"): ({"BatchApp": {name: True}}, trait.help)
+            for name, trait in {
+                "force": force,
+                "missing": missing,
+                "stale": stale,
+                "dry_run": dry_run,
+                "json": json,
+            }.items()
+        },
+    }
+
+    def start(self) -> None:
+        super().start()
+        sys.exit(self.grade())
+
+    def grade(self) -> int:
+        """Grade what there is to grade; return the exit status."""
+        store = Store(self.coursedir, self.permissions())
+        try:
+            course = Course(self.coursedir, self.config, store)
+            course.converter.require_our_steps()
+            batch = Batch(course, self.config, self.log)
+            if self.dry_run:
+                self.tell(self.plan(batch))
+                return 0
+            with store.lock():
+                return self.run(batch)
+        finally:
+            store.close()
+
+    def plan(self, batch: Batch) -> Plan:
+        """Choose what to grade; say so."""
+        chosen = self.missing or self.stale
+        names = self.extra_args or batch.course.names()
+        plan = batch.plan(
+            names,
+            force=self.force,
+            missing=self.missing or not chosen,
+            stale=self.stale,
+        )
+        nothing = not (plan.todo or plan.stale or plan.done)
+        if nothing:
+            for name in names:
+                self.log.error(batch.course.converter.no_submission(name))
+        self.log.info(
+            PLAN.format(todo=len(plan.todo), done=len(plan.done), stale=len(plan.stale))
+        )
+        return plan
+
+    def run(self, batch: Batch) -> int:
+        """Grade a plan, with the course held; return the exit status."""
+        batch.store.recover()
+        plan = self.plan(batch)
+        states: Counter[State] = Counter()
+        try:
+            if plan.todo:
+                slots = self.slots(batch.course, len(plan.todo))
+                with self.interruptible(slots):
+                    for finished in batch.run(plan, slots):
+                        states[finished.state] += 1
+                        self.show(finished)
+        except KeyboardInterrupt:
+            self.log.error(STOPPED.format(done=states.total(), todo=len(plan.todo)))
+            return COULD_NOT_RUN
+        finally:
+            batch.store.end_batch()
+        self.log.info(summary(states))
+        human = states[State.MANUAL] + states[State.FAILED]
+        return NEEDS_HUMAN if human else GRADED
+
+    @contextlib.contextmanager
+    def interruptible(self, slots: Slots) -> Iterator[None]:
+        """Let Ctrl-C stop the workers; a second one ends this process at once."""
+
+        def now(signum: int, frame: object) -> None:
+            os.write(2, STOPPED_NOW.encode())
+            os._exit(COULD_NOT_RUN)
+
+        def first(signum: int, frame: object) -> None:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, now)
+            raise KeyboardInterrupt
+
+        before = {n: signal.signal(n, first) for n in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            slots.stop()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def slots(self, course: Course, jobs: int) -> Slots:
+        """Return where the jobs run.
+
+        Raises:
+            SandboxError, PlatformError: if this machine cannot give such a kernel.
+        """
+        if self.executor == "dask":
+            files = {"ca": self.tls_ca, "cert": self.tls_cert, "key": self.tls_key}
+            ready = functools.partial(prepare, course.readiness())
+            address, patience = self.scheduler, course.longest()
+            return dask(address, files, ready, patience, self.log)
+        check_machine(self.config)
+        if self.executor == "serial":
+            return serial()
+        count = min(self.workers, jobs)
+        return local(count, course.longest(), ["jaxgrader.worker"])
+
+    def permissions(self) -> int:
+        """Return the permissions of autograded files: nbgrader's setting."""
+        converter = Autograde(coursedir=self.coursedir, parent=self)
+        return int(str(converter.permissions), 8)
+
+    def tell(self, plan: Plan) -> None:
+        """Print what would be graded."""
+        for why, submissions in (("grade", plan.todo), ("stale", plan.stale)):
+            for each in submissions:
+                print(f"{why} {each.assignment} {each.student}")
+
+    def show(self, finished: Finished) -> None:
+        """Say how a submission ended."""
+        submission, result = finished.submission, finished.result
+        score, of = finished.points
+        if self.json:
+            print(
+                json.dumps(
+                    {
+                        "assignment": submission.assignment,
+                        "student": submission.student,
+                        "state": finished.state,
+                        "auto_score": score,
+                        "max_score": of,
+                        "seconds": result.seconds,
+                        "sentence": result.unreadable or result.internal,
+                    }
+                ),
+                flush=True,
+            )
+        else:
+            self.log.info(
+                DONE.format(
+                    number=finished.number,
+                    total=finished.total,
+                    assignment=submission.assignment,
+                    student=submission.student,
+                    state=finished.state,
+                    score=score,
+                    of=of,
+                    seconds=result.seconds,
+                )
+            )
+
+
+def summary(states: Mapping[State, int]) -> str:
+    """Return the counts of a batch in words."""
+    counts = ", ".join(f"{count} {state}" for state, count in states.items())
+    return f"Done: {counts or 'nothing to do'}."
+
+
+#: Exit statuses of `jaxgrader autograde`.
+GRADED, COULD_NOT_RUN, NEEDS_HUMAN = 0, 1, 3
+
+PLAN = "{todo} submissions to grade, {done} up to date, {stale} stale (see --stale)."
+DONE = (
+    "[{number}/{total}] {assignment} {student}: {state}, {score:g} of {of:g} points, "
+    "{seconds:.1f} s"
+)
+STOPPED = (
+    "Stopped: {done} of {todo} submissions are graded and saved. Run the same command "
+    "again for the rest."
+)
+STOPPED_NOW = "Stopped at once. Run the same command again for the rest.\n"
+
+
 class JaxgraderApp(Command):
     """The program itself."""
 
     name = "jaxgrader"
     description = "Grade a JAX and Flax course with nbgrader."
     subcommands = {  # noqa: RUF012
+        "autograde": (BatchApp, "Grade the class: all submissions, on all cores"),
         "install": (InstallApp, "Register the kernel 'JAX (sandboxed)'"),
         "doctor": (DoctorApp, "Say what this machine gives, and how to get the rest"),
         "warm": (WarmApp, "Fill the compilation cache from the instructor's solutions"),
@@ -125,5 +372,5 @@ def main(argv: list[str] | None = None) -> Any:
     """Run the program; an error that somebody can mend ends it with a sentence."""
     try:
         return JaxgraderApp.launch_instance(argv)
-    except GraderError as error:
+    except JaxgraderError as error:
         sys.exit(str(error))

@@ -13,7 +13,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import nbgrader.apps.api
 import nbgrader.apps.autogradeapp
 import nbgrader.apps.generatefeedbackapp
@@ -21,14 +20,15 @@ import nbgrader.converters
 from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.converters.base import NbGraderException
 from nbgrader.preprocessors import CheckCellMetadata, ClearOutput
-from nbgrader.utils import parse_utc
 from nbgrader.validator import Validator
 from sqlalchemy.exc import SAWarning
 
-from jaxgrader.errors import SubmissionError
-from jaxgrader.exchange import find_link
+from jaxgrader.errors import GraderError, SubmissionError
+from jaxgrader.lock import Lock
 from jaxgrader.pages import SafeHTML
 from jaxgrader.preprocessors import Execute, end_slot
+from jaxgrader.store import forget
+from jaxgrader.submissions import check_submission
 
 
 def plug_in() -> None:
@@ -92,54 +92,17 @@ def jail_file(handler: Any, path: str) -> None:
     handler.set_header("X-Content-Type-Options", "nosniff")
 
 
-def check_submission(folder: Path) -> None:
-    """Raise `SubmissionError` unless nbgrader can read all of a submitted folder.
-
-    Nothing is changed. Links are refused: the autograded copy would follow them.
-    """
-    link = find_link(folder)
-    if link is not None:
-        raise SubmissionError(f"{link} is a symbolic link")
-    stamp = folder / "timestamp.txt"
-    try:
-        if stamp.exists() and (text := stamp.read_text().strip()):
-            parse_utc(text)
-    except (OSError, ValueError) as error:
-        raise SubmissionError(f"timestamp.txt holds no time ({short(error)})") from None
-    for path in sorted(folder.glob("*.ipynb")):
-        try:
-            check_notebook(nbformat.read(path, as_version=4))
-        except Exception as error:
-            why = f"{path.name} cannot be read as a notebook ({short(error)})"
-            raise SubmissionError(why) from None
-
-
-def check_notebook(nb: Any) -> None:
-    """Raise whatever shows that the steps of a command could not work with a notebook.
-
-    Not nbformat's validation: other programs than Jupyter write notebooks that it
-    refuses and that can be graded.
-    """
-    if not isinstance(nb.cells, list):
-        raise TypeError("its cells are no list")
-    if not isinstance(nb.metadata, dict) or type(nb.nbformat_minor) is not int:
-        raise TypeError("it has no metadata, or does not say its format")
-    for cell in nb.cells:
-        if not isinstance(cell.metadata, dict) or not isinstance(cell.source, str):
-            raise TypeError("a cell has no metadata, or no text")
-        # Half a character cannot be written into a file again.
-        (cell.cell_type + cell.source).encode()
-    nbformat.writes(nb).encode()
-
-
-def short(error: Exception) -> str:
-    """Return an error's type and the beginning of its message."""
-    text = (str(error).splitlines() or [""])[0]
-    return f"{type(error).__name__}: {text[:120]}"
-
-
 class Autograde(nbgrader.converters.Autograde):
     """nbgrader's converter: fails closed, and says what to do next."""
+
+    def start(self) -> None:
+        """Grade, unless somebody else does. Raises NbGraderException."""
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(Lock.of(self.coursedir))
+            except GraderError as error:
+                self.refuse(str(error))
+            super().start()
 
     def init_notebooks(self) -> None:
         """Called first: list the submissions. Raises NbGraderException for none."""
@@ -148,7 +111,7 @@ class Autograde(nbgrader.converters.Autograde):
         course = self.coursedir
         folders = self.submitted_folders(course.assignment_id, course.student_id)
         if not folders:
-            self.refuse(self.no_submission())
+            self.refuse(self.no_submission(course.assignment_id))
         for folder in folders:
             if folder.is_dir() and not any(folder.glob("*.ipynb")):
                 self.log.error(self.describe(folder, EMPTY_SUBMISSION))
@@ -223,6 +186,8 @@ class Autograde(nbgrader.converters.Autograde):
                     if withdraw:
                         grade.auto_score = None
             gradebook.db.commit()
+            if withdraw:  # the batch's record is about to be wrong
+                forget(gradebook.engine, folder.name, folder.parent.name)
 
     def submitted_folders(self, assignment: str, student: str) -> list[Path]:
         """Return the folders in submitted/ that match two patterns."""
@@ -237,9 +202,9 @@ class Autograde(nbgrader.converters.Autograde):
         source = course.format_path(course.source_directory, ".", assignment)
         return {path.name for path in Path(source).glob("*.ipynb")}
 
-    def no_submission(self) -> str:
+    def no_submission(self, assignment: str) -> str:
         """Return the message for an assignment or a student that nobody knows."""
-        assignment, student = self.coursedir.assignment_id, self.coursedir.student_id
+        student = self.coursedir.student_id
         handed_in = self.submitted_folders(assignment, "*")
         if handed_in:
             names = ", ".join(folder.parent.name for folder in handed_in)

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import json
 import logging
 import os
 import re
@@ -18,14 +19,13 @@ from nbgrader.api import Gradebook
 from nbgrader.coursedir import CourseDirectory
 from traitlets import Integer, Unicode, default
 
-from jaxgrader.errors import CourseError, GraderError
+from jaxgrader.errors import CourseError
 from jaxgrader.grading.plan import Plan, plan_of
-from jaxgrader.grading.runner import Grader, Job, is_test
-from jaxgrader.kernel import cache, devices
+from jaxgrader.grading.runner import Grader, NotebookJob, is_test
+from jaxgrader.kernel import devices
 from jaxgrader.kernel.sandbox import Limits, Sandbox
-from jaxgrader.kernel.servers import shared_cache
 from jaxgrader.results import TestResult
-from jaxgrader.verdicts import add_note, has_error
+from jaxgrader.verdicts import add_note
 
 Resources = dict[str, Any]
 Step = tuple[NotebookNode, Resources]
@@ -38,55 +38,57 @@ KERNEL = "jax-sandboxed"
 SUBMITTED_METADATA = {"deletable", "editable", "collapsed", "scrolled"}
 
 
-class CheckSource(stock.NbGraderPreprocessor):
-    """First step of generate_assignment: say what is wrong in the author's words."""
-
-    def preprocess(self, nb: NotebookNode, resources: Resources) -> Step:
-        """Raise `CourseError` for a grade_id that stands twice, and for empty tests."""
-        ids = resources["nbgrader"]
-        path = f"source/{ids['assignment']}/{ids['notebook']}.ipynb"
-        numbers: dict[str, list[int]] = {}
-        for number, cell in enumerate(nb.cells, start=1):
-            if is_graded_or_locked(cell):
-                numbers.setdefault(cell.metadata.nbgrader.grade_id, []).append(number)
-            if is_test(cell) and not cell.source.strip():
-                raise CourseError(EMPTY_TEST.format(path=path, number=number, **ids))
-        twice = [
-            f"{name!r} in cells {', '.join(map(str, where))}"
-            for name, where in numbers.items()
-            if len(where) > 1
-        ]
-        if twice:
-            raise CourseError(
-                DUPLICATE_GRADE_ID.format(path=path, ids="; ".join(twice), **ids)
-            )
-        return nb, resources
-
-
 class RestoreCells(stock.OverwriteCells):
     """Make the author's cells what they were.
 
-    The gradebook has them from generate_assignment. Of a submitted cell with one of
-    their grade_ids, only the text of an answer is the student's; the text of locked
-    cells, type, points and all other nbgrader metadata come from the gradebook. Of
-    several cells with one grade_id the last one counts, as in nbgrader: JupyterLab's
-    copy and paste makes such pairs, and the last definition is the answer. They
-    stand in the order of the source; a missing one goes behind the one that precedes it
-    there, or to the top.
+    The gradebook has them from generate_assignment, and the kernelspec. Of a submitted
+    cell with one of their grade_ids, only the text of an answer is the student's; the
+    text of locked cells, type, points and all other nbgrader metadata come from the
+    gradebook. Of several cells with one grade_id the last one counts, as in nbgrader:
+    JupyterLab's copy and paste makes such pairs, and the last definition is the answer.
+    They stand in the order of the source; a missing one goes behind the one that
+    precedes it there, or to the top.
     """
 
     def preprocess(self, nb: NotebookNode, resources: Resources) -> Step:
         ids = resources["nbgrader"]
-        with Gradebook(ids["db_url"]) as gradebook:
-            source = gradebook.find_notebook(ids["notebook"], ids["assignment"])
-            cells = {
-                cell.name: self.as_cell(source, cell) for cell in source.source_cells
-            }
+        original = resources.get(ORIGINAL) or self.find_original(ids)
+        if original["kernelspec"]:
+            nb.metadata["kernelspec"] = original["kernelspec"]
+        cells = {name: from_dict(cell) for name, cell in original["cells"].items()}
         repair_cell_ids(nb)
         self.restore_present(nb, resources, cells)
         self.restore_order(nb, resources, cells)
         self.restore_missing(nb, resources, cells)
         return nb, resources
+
+    def find_original(self, ids: dict[str, str]) -> dict[str, Any]:
+        """Look the author's notebook up in the gradebook."""
+        with Gradebook(ids["db_url"]) as gradebook:
+            notebook = gradebook.find_notebook(ids["notebook"], ids["assignment"])
+            return self.original(notebook, self.order(ids))
+
+    def order(self, ids: dict[str, str]) -> list[str | None]:
+        """Return the grade_ids of the source notebook; no database keeps an order."""
+        course = CourseDirectory(parent=self)
+        folder = course.format_path(course.source_directory, ".", ids["assignment"])
+        path = Path(folder, f"{ids['notebook']}.ipynb")
+        try:
+            stamp = path.stat()
+            return read_order(path, (stamp.st_mtime_ns, stamp.st_size))
+        except (OSError, ValueError):
+            return []
+
+    def original(self, notebook: Any, order: list[str | None]) -> dict[str, Any]:
+        """Return a gradebook's `Notebook` as plain values, which can travel."""
+        cells = {
+            cell.name: self.as_cell(notebook, cell) for cell in notebook.source_cells
+        }
+        known = [name for name in order if name in cells]
+        return {
+            "kernelspec": json.loads(notebook.kernelspec or "{}"),
+            "cells": {name: cells[name] for name in dict.fromkeys([*known, *cells])},
+        }
 
     def as_cell(self, source: Any, cell: Any) -> NotebookNode:
         """Return the notebook cell for a `SourceCell` of the notebook `source`."""
@@ -166,6 +168,12 @@ class RestoreCells(stock.OverwriteCells):
             before = name
 
 
+@functools.lru_cache(maxsize=64)
+def read_order(path: Path, stamp: tuple[int, int]) -> list[str | None]:
+    """Return the grade_ids of a notebook in their order."""
+    return [grade_id_of(cell) for cell in nbformat.read(path, as_version=4).cells]
+
+
 def repair_cell_ids(nb: NotebookNode) -> None:
     """Give cells whose id is none a new one: nbformat refuses them at the next step."""
     for cell in nb.cells:
@@ -217,7 +225,7 @@ class Execute(stock.NbGraderPreprocessor):
         """Run all cells; leave the verdicts in `resources`."""
         sandbox, limits = Sandbox(parent=self), Limits(parent=self)
         files = resources.get("metadata", {}).get("path")
-        job = Job(
+        job = NotebookJob(
             notebook=nb,
             plan=plan,
             files=Path(files) if files else None,
@@ -234,11 +242,11 @@ class Execute(stock.NbGraderPreprocessor):
                 add_note(cell, WEAKER.format(level=sandbox.level))
         return done, resources
 
-    def grade(self, job: Job) -> tuple[NotebookNode, tuple[TestResult, ...]]:
+    def grade(self, job: NotebookJob) -> tuple[NotebookNode, tuple[TestResult, ...]]:
         graded: Graded = run_sync(self.grade_alone)(job)
         return graded
 
-    async def grade_alone(self, job: Job) -> "Graded":
+    async def grade_alone(self, job: NotebookJob) -> "Graded":
         """Grade one notebook in a slot that ends with it."""
         grader = self.grader(job.notebook)
         try:
@@ -285,7 +293,7 @@ class Grade(Execute):
                 add_note(cell, UNPROTECTED)
         return nb, resources
 
-    def grade(self, job: Job) -> tuple[NotebookNode, tuple[TestResult, ...]]:
+    def grade(self, job: NotebookJob) -> tuple[NotebookNode, tuple[TestResult, ...]]:
         graded: Graded = run_sync(self.grader(job.notebook).grade)(job)
         return graded
 
@@ -335,45 +343,6 @@ def _read_plan(path: Path, stamp: tuple[int, int]) -> Plan:
     return plan_of(nbformat.read(path, as_version=4))
 
 
-class WarmCache(stock.NbGraderPreprocessor):
-    """Keep what JAX compiles while the instructor's solution runs.
-
-    A step of generate_assignment, before the solution is cut out. The kernels of all
-    submissions read it, so that nobody pays for the same program twice. The tests run
-    in a checker meanwhile, which keeps nothing: a compiled program has constants in it,
-    and names, and those of hidden tests are nothing for students to read.
-    """
-
-    def preprocess(self, nb: NotebookNode, resources: Resources) -> Step:
-        """Fill the compilation cache; without a sandbox, say so and go on."""
-        try:
-            self.run(nb, resources)
-        except GraderError as error:
-            self.log.warning(NOT_WARM.format(why=error))
-        return nb, resources
-
-    def run(self, nb: NotebookNode, resources: Resources) -> int:
-        """Run a copy of `nb`; return how many compiled programs were new.
-
-        Raises:
-            SandboxError, PlatformError: if this machine cannot give such a kernel.
-        """
-        nb = copy.deepcopy(nb)
-        shared = shared_cache(Sandbox(parent=self).platform)
-        before = len(os.listdir(shared))
-        with cache.filling(shared) as new:
-            execute = Execute(parent=self, kernel_name=KERNEL)
-            execute.config.SandboxProvisioner.fill = str(new)
-            place = {"metadata": resources.get("metadata", {})}
-            path = place["metadata"].get("path")
-            nb, _ = execute.run(nb, place, plan_of(nb), Path(path) if path else None)
-        for cell in filter(is_test, nb.cells):
-            if has_error(cell):
-                place = {**resources["nbgrader"], "grade_id": grade_id_of(cell)}
-                self.log.warning(OWN_TEST_FAILS.format(**place))
-        return len(os.listdir(shared)) - before
-
-
 class SaveAutoGrades(stock.SaveAutoGrades):
     """Save the verdicts; a test cell without one waits for a human, without a score."""
 
@@ -392,6 +361,21 @@ class SaveAutoGrades(stock.SaveAutoGrades):
             why = result.sentence if result else NO_VERDICT
             warn(self.log, NEEDS_MANUAL, resources, name, why)
         self.gradebook.db.commit()
+
+
+def score_of(cell: NotebookNode, results: dict[str, TestResult]) -> float | None:
+    """Return the auto score of a graded cell, None where a human must look."""
+    if is_test(cell):
+        result = results.get(grade_id_of(cell) or "")
+        return result.score if result else None
+    score: float | None = utils.determine_grade(cell)[0]
+    return score
+
+
+def comment_of(cell: NotebookNode) -> str | None:
+    """Return nbgrader's own comment on the answer in a cell."""
+    unchanged = cell.metadata.nbgrader.get("checksum") == utils.compute_checksum(cell)
+    return "No response." if unchanged and not utils.is_task(cell) else None
 
 
 def is_graded_or_locked(cell: NotebookNode) -> bool:
@@ -421,20 +405,13 @@ def warn(
     log.warning(message.format(path=path, grade_id=grade_id, why=why))
 
 
+#: Key of the resources: what the author's notebook is, where there is no gradebook to
+#: look it up in: its kernelspec, and its cells by grade_id, in order.
+ORIGINAL = "jaxgrader_original"
 #: Key of the resources: grade_id -> `TestResult`. A student's code cannot write there.
 RESULTS = "jaxgrader_results"
 Graded = tuple[NotebookNode, tuple[TestResult, ...]]
 
-NOT_WARM = "The compilation cache was not filled, so grading will be slower: {why}"
-OWN_TEST_FAILS = (
-    "source/{assignment}/{notebook}.ipynb: its own solution fails the test "
-    "{grade_id!r}. Mend one of them, then generate the assignment again."
-)
-DUPLICATE_GRADE_ID = (
-    "{path}: a grade_id must be unique, but there is {ids}. Give each cell its own id "
-    "(in JupyterLab: the Create Assignment panel), then run "
-    "`nbgrader generate_assignment {assignment} --force` again."
-)
 DUPLICATE_CELL = (
     "{path}: cell {grade_id!r} was there more than once. The last one counts, the "
     "others run as plain code. Nothing to do."
@@ -442,11 +419,6 @@ DUPLICATE_CELL = (
 MOVED_CELLS = "{path}: the author's cells were moved. They are back. Nothing to do."
 CHANGED_CELL = (
     "{path}: locked cell {grade_id!r} was changed. Its own text is back. Nothing to do."
-)
-EMPTY_TEST = (
-    "{path}: test cell {number} is empty, so nobody could earn its points. Write the "
-    "test, or take its points away, then run "
-    "`nbgrader generate_assignment {assignment} --force` again."
 )
 RESTORED_CELL = (
     "{path}: cell {grade_id!r} was missing. It is back for grading. Nothing to do."

@@ -1,7 +1,9 @@
-"""What grading found out: records that travel, and that nothing changes afterwards."""
+"""What is to be graded, and what came of it: records that travel and never change."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 
 class Outcome(StrEnum):
@@ -40,4 +42,64 @@ class TestResult:
     sentence: str = ""
     #: False for a cell that ran in the student's own kernel.
     protected: bool = True
+    seconds: float = 0.0
+    #: A process of ours was lost: the next try may end otherwise.
+    again: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """One submission to grade, with all that a worker needs: it has no course.
+
+    `files` and `source` are tar archives: of the submitted folder, and of the
+    assignment's folder in source/.
+    """
+
+    student: str
+    assignment: str
+    files: bytes
+    source: bytes
+    #: Of each notebook of the assignment: the author's kernelspec and cells, as in
+    #: `preprocessors.ORIGINAL`.
+    notebooks: Mapping[str, Any]
+    #: The course's settings, and the versions of what they are for.
+    config: Mapping[str, Any]
+    versions: Mapping[str, str]
+    #: Which notebooks, as a file pattern.
+    only: str = "*"
+    #: Seconds after which it is given up; more than its limits can add up to.
+    deadline: float = 3600.0
+
+
+@dataclass(frozen=True)
+class NotebookResult:
+    """What the gradebook is to hold of one notebook.
+
+    `scores` and `comments` are by grade_id; a score of None waits for a human.
+    """
+
+    scores: Mapping[str, float | None]
+    comments: Mapping[str, str | None]
+    tests: tuple[TestResult, ...]
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class SubmissionResult:
+    """What came of a job. With an `unreadable` or `internal` sentence: no score.
+
+    `files` is the tar archive of what belongs into autograded/.
+    """
+
+    student: str
+    assignment: str
+    notebooks: Mapping[str, NotebookResult] = field(default_factory=dict)
+    files: bytes = b""
+    #: What is wrong with the submission, that it cannot be graded.
+    unreadable: str = ""
+    #: What went wrong here; nobody was graded, and a human must look.
+    internal: str = ""
+    log: str = ""
+    host: str = ""
+    #: Wall time.
     seconds: float = 0.0

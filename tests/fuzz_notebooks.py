@@ -18,13 +18,13 @@ from typing import Any
 
 import nbformat
 from nbformat.notebooknode import NotebookNode
-from nbgrader.preprocessors import CheckCellMetadata, ClearOutput, OverwriteKernelspec
+from nbgrader.preprocessors import CheckCellMetadata, ClearOutput
 
-from jaxgrader.converters import check_submission
 from jaxgrader.errors import SubmissionError
 from jaxgrader.grading.runner import is_test
 from jaxgrader.pages import SafeHTML
 from jaxgrader.preprocessors import RestoreCells
+from jaxgrader.submissions import check_submission
 from tests.conftest import Course, nbgrader_cell, notebook_of
 
 NAME = "p"
@@ -124,7 +124,7 @@ class Way:
             },
             "unique_key": NAME,
         }
-        steps = (ClearOutput, OverwriteKernelspec, RestoreCells, CheckCellMetadata)
+        steps = (ClearOutput, RestoreCells, CheckCellMetadata)
         self.steps = [step() for step in steps]
         self.page: Callable[..., Any] = SafeHTML().from_notebook_node  # type: ignore[no-untyped-call]
 

@@ -11,7 +11,7 @@ from nbformat.notebooknode import NotebookNode
 from traitlets.config import Config
 
 from jaxgrader.grading.plan import plan_of
-from jaxgrader.grading.runner import Grader, Job
+from jaxgrader.grading.runner import Grader, NotebookJob
 from jaxgrader.results import TestResult
 from tests.conftest import nbgrader_cell, notebook_of
 
@@ -27,7 +27,7 @@ class Slot:
         config = Config({"Sandbox": {"files": "copy", **sandbox}, "Limits": limits})
         self.grader = Grader("jax-sandboxed", config)
 
-    def run(self, job: Job) -> tuple[NotebookNode, tuple[TestResult, ...]]:
+    def run(self, job: NotebookJob) -> tuple[NotebookNode, tuple[TestResult, ...]]:
         return self.runner.run(self.grader.grade(job))
 
     def grade(
@@ -38,11 +38,11 @@ class Slot:
         return list(self.run(replace(whole, cell=cell))[1])
 
 
-def job_of(answer: str, *tests: str, source: str = "def f(x): pass") -> Job:
+def job_of(answer: str, *tests: str, source: str = "def f(x): pass") -> NotebookJob:
     cells = [nbgrader_cell("test", f"t{i}", text, 2) for i, text in enumerate(tests)]
     author = notebook_of(IMPORTS, nbgrader_cell("solution", "answer", source), *cells)
     student = notebook_of(IMPORTS, nbgrader_cell("solution", "answer", answer), *cells)
-    return Job(notebook=student, plan=plan_of(author), cell=20, wall=120)
+    return NotebookJob(notebook=student, plan=plan_of(author), cell=20, wall=120)
 
 
 @contextlib.contextmanager

@@ -38,7 +38,7 @@ from jaxgrader.verdicts import (
 
 
 @dataclass(frozen=True)
-class Job:
+class NotebookJob:
     """One notebook to grade, restored and sanitised."""
 
     notebook: NotebookNode
@@ -56,14 +56,21 @@ class Job:
 
 
 class Grader:
-    """One grading slot: a checker that outlives the submissions that it judges."""
+    """One grading slot: checkers that outlive the submissions that they judge.
 
-    def __init__(self, kernel_name: str, config: Config) -> None:
-        self.kernel_name, self.config = kernel_name, config
-        self.checker: Checker | None = None
+    There is one for each assignment, so that a class may come in any order; each works
+    in a copy of its assignment's folder. `most` of them live at once.
+    """
+
+    def __init__(self, kernel_name: str, config: Config, most: int = 5) -> None:
+        self.kernel_name, self.config, self.most = kernel_name, config, most
+        #: By the assignment's folder; the one that was used last stands last.
+        self.checkers: dict[Path | None, Checker] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def grade(self, job: Job) -> tuple[NotebookNode, tuple[TestResult, ...]]:
+    async def grade(
+        self, job: NotebookJob
+    ) -> tuple[NotebookNode, tuple[TestResult, ...]]:
         """Grade one notebook; return it with its outputs, and a verdict per test.
 
         Raises:
@@ -83,25 +90,33 @@ class Grader:
             await inspector.close()
             await kernel.close()
 
-    async def ready(self, job: Job) -> Checker:
+    async def ready(self, job: NotebookJob) -> Checker:
         """Return a checker with an empty namespace."""
-        old, loop = self.checker, asyncio.get_running_loop()
-        if old and (old.spent or old.files != job.source or self._loop is not loop):
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
             await self.close()
-        if self.checker is None:
-            self.checker, self._loop = (
-                Checker(self.kernel_name, self.config, job.source),
-                loop,
-            )
-            await self.checker.start()
-        await self.checker.begin()
-        return self.checker
+            self._loop = loop
+        checker = self.checkers.pop(job.source, None)
+        if checker is not None and checker.spent:
+            await checker.close()
+            checker = None
+        while len(self.checkers) >= self.most:
+            await self.checkers.pop(next(iter(self.checkers))).close()
+        if checker is None:
+            checker = Checker(self.kernel_name, self.config, job.source)
+            try:
+                await checker.start()
+            except BaseException:
+                await checker.close()
+                raise
+        self.checkers[job.source] = checker
+        await checker.begin()
+        return checker
 
     async def close(self) -> None:
-        """End the checker, if there is one."""
-        checker, self.checker = self.checker, None
-        if checker is not None:
-            await checker.close()
+        """End all checkers."""
+        while self.checkers:
+            await self.checkers.popitem()[1].close()
 
 
 class Run:
@@ -109,7 +124,7 @@ class Run:
 
     def __init__(
         self,
-        job: Job,
+        job: NotebookJob,
         nb: NotebookNode,
         kernel: Cells,
         checker: Checker | None,
@@ -121,6 +136,8 @@ class Run:
         #: Why no further cell can run in the kernel, no further test in the checker.
         self.ended: tuple[Outcome, str] | None = None
         self.stuck: tuple[Outcome, str] | None = None
+        #: Whether a process of ours was lost, and another try may end otherwise.
+        self.again = False
         #: How many steps of the plan the checker has done.
         self.done = 0
         self.names_of_failed: set[str] = set()
@@ -141,7 +158,11 @@ class Run:
         finally:
             if self.meeting is not None:
                 self.meeting.close()
-        return tuple(result for result in results if result is not None)
+        return tuple(
+            replace(result, again=self.again and result.score is None)
+            for result in results
+            if result is not None
+        )
 
     async def one(self, cell: NotebookNode, index: int) -> TestResult | None:
         """Run one code cell where it belongs; return the verdict, if it is a test."""
@@ -169,7 +190,7 @@ class Run:
             try:
                 await self.follow(plan, cell.metadata.nbgrader.grade_id, index)
             except CheckerError as error:
-                self.stuck = Outcome.INTERNAL, str(error)
+                self.stuck, self.again = (Outcome.INTERNAL, str(error)), True
         if self.stuck is not None:
             cell.outputs = []
             return self.conclude(cell, self.stuck[0], 0.0, self.stuck[1])
@@ -192,6 +213,8 @@ class Run:
     def how_it_ended(self, ran: Ran) -> tuple[Outcome, str]:
         """Return the outcome for a kernel that is gone, and its sentence."""
         default = Outcome.TIMEOUT if ran.late else Outcome.CRASHED
+        if self.kernel.reason in LOST:
+            default, self.again = Outcome.INTERNAL, True
         outcome = LIMITS.get(self.kernel.reason or "", default)
         return outcome, self.kernel.sentence or ran.why
 
@@ -273,6 +296,7 @@ class Run:
             return self.conclude(cell, self.stuck[0], 0.0, self.stuck[1])
         if report is None or verdict.ran.late:
             why = verdict.ran.why or NO_REPORT
+            self.again = self.again or verdict.ran.ended
             return self.conclude(cell, Outcome.INTERNAL, 0.0, why)
         if "error" in report:
             return self.failure(cell, report, verdict.asked)
@@ -402,6 +426,9 @@ LIMITS = {
     "wall": Outcome.TIMEOUT,
     "memory": Outcome.MEMORY,
 }
+#: Reasons for a kernel's end that are none of the student's: nothing in a jail reaches
+#: its guard.
+LOST = {"lost", "internal"}
 WALL = "The notebook used up its {seconds:g} s."
 AFTER_STOP = "An earlier cell ended the run. {why}"
 NO_REPORT = "The checker ended while this test ran."

@@ -19,7 +19,7 @@ from traitlets.config import Config
 
 from demo.students import NOTEBOOKS, variant
 from jaxgrader.grading.plan import plan_of
-from jaxgrader.grading.runner import Grader, Job, is_test
+from jaxgrader.grading.runner import Grader, NotebookJob, is_test
 from tests.assignments.test_points import names, stated_points
 from tests.conftest import CLONE
 
@@ -85,7 +85,9 @@ async def check(
             for cell in nb.cells:
                 if cell.metadata.get("nbgrader", {}).get("solution"):
                     cell.source = variant(assignment, name)[1]
-            job = Job(with_draws(nb, draws), plan, source=folder, cell=60, wall=600)
+            job = NotebookJob(
+                with_draws(nb, draws), plan, source=folder, cell=60, wall=600
+            )
             _, results = await grader.grade(job)
             stated = stated_points(assignment, name)
             assert len(results) == draws * len(stated)

@@ -1,4 +1,4 @@
-# ruff: noqa: S607, SIM105, SIM115 - attacks are short
+# ruff: noqa: SIM105, SIM115 - attacks are short
 """Attacks on the end: outliving the kernel, never ending, blinding the guard."""
 
 from collections.abc import Callable

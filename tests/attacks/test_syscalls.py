@@ -1,4 +1,3 @@
-# ruff: noqa: S607 - programs are looked up as a student would
 """Attacks on the operating system: calls that widen what a process can reach."""
 
 import platform

@@ -9,7 +9,7 @@ from nbformat.v4 import new_code_cell
 
 from jaxgrader.grading import checker
 from jaxgrader.grading.plan import plan_of
-from jaxgrader.grading.runner import Job
+from jaxgrader.grading.runner import NotebookJob
 from jaxgrader.results import Outcome, TestResult
 from tests.conftest import nbgrader_cell, notebook_of
 from tests.slots import Slot, job_of, open_slot
@@ -185,7 +185,7 @@ def test_a_set_up_cell_that_fails(slot: Slot) -> None:
     answer = nbgrader_cell("solution", "answer", RIGHT)
     broken = nbgrader_cell("locked", "broken", "raise OSError('no data')")
     nb = notebook_of(broken, answer, test)
-    (result,) = slot.run(Job(notebook=nb, plan=plan_of(nb), cell=20))[1]
+    (result,) = slot.run(NotebookJob(notebook=nb, plan=plan_of(nb), cell=20))[1]
     assert (result.outcome, result.score) == (Outcome.INTERNAL, None)
     assert "A set-up cell of the assignment failed" in result.sentence
 
@@ -198,7 +198,7 @@ def test_a_plain_cell_that_fails_of_what_the_student_gave(slot: Slot) -> None:
         nbgrader_cell("test", "t1", "assert f(1) is None", 2),
     ]
     nb = notebook_of(answer, helper, *tests)
-    results = list(slot.run(Job(notebook=nb, plan=plan_of(nb), cell=20))[1])
+    results = list(slot.run(NotebookJob(notebook=nb, plan=plan_of(nb), cell=20))[1])
     assert told(results) == [("failed", 0), ("passed", 2)]
 
 
@@ -224,12 +224,12 @@ def test_the_checker_is_kept_and_recycled(
     slot: Slot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slot.grade(RIGHT, "assert f(1) == 3")
-    first = slot.grader.checker
+    first = slot.grader.checkers[None]
     slot.grade(RIGHT, "assert f(1) == 3")
-    assert slot.grader.checker is first
+    assert slot.grader.checkers[None] is first
     monkeypatch.setattr(checker, "USES", 1)
     slot.grade(RIGHT, "assert f(1) == 3")
-    assert slot.grader.checker is not first
+    assert slot.grader.checkers[None] is not first
 
 
 def test_a_checker_that_dies_is_ours(slot: Slot) -> None:

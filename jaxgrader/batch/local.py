@@ -1,0 +1,184 @@
+"""This machine: one job after the other in this process, or a process for each slot.
+
+Not `ProcessPoolExecutor`: when one of its processes dies, all jobs fail, and nobody
+knows which of them did it.
+"""
+
+import math
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from jaxgrader.batch.jobs import Slots, WorkerLost
+
+
+class Serial(Executor):
+    """Runs a job when it is submitted, here."""
+
+    def submit(
+        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+class Processes(Executor):
+    """Worker processes, each with one job at a time; one that dies is replaced.
+
+    A worker ends with this process, however this one ends. A job gets `deadline`
+    seconds; then its worker is killed.
+    """
+
+    def __init__(self, count: int, deadline: float, preload: list[str]) -> None:
+        # Workers are forked from a process that has imported what they need and has
+        # one thread; this one has more.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["__main__", *preload])
+        self.workers = [Worker(context, number, deadline) for number in range(count)]
+        self.idle: queue.LifoQueue[Worker] = queue.LifoQueue()
+        for worker in self.workers:
+            self.idle.put(worker)
+        self.threads = ThreadPoolExecutor(count, thread_name_prefix="slot")
+
+    def submit(
+        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Future[Any]:
+        return self.threads.submit(self.run, fn, args, kwargs)
+
+    def run(self, fn: Any, args: Any, kwargs: Any) -> Any:
+        """Run a job in a worker that is idle: there is one for each thread."""
+        worker = self.idle.get()
+        try:
+            return worker.call((fn, args, kwargs))
+        finally:
+            self.idle.put(worker)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End all workers; those that have a job are killed."""
+        for worker in self.workers:
+            worker.retire()
+        self.threads.shutdown(wait=wait, cancel_futures=cancel_futures)
+
+
+class Worker:
+    """A process that runs what it is sent, and the near end of the pipe to it."""
+
+    def __init__(self, context: Any, number: int, deadline: float) -> None:
+        self.context, self.number, self.deadline = context, number, deadline
+        self.process: Any = None
+        self.pipe: Connection | None = None
+        self.retired = False
+        self.lock = threading.Lock()
+
+    def call(self, job: tuple[Any, Any, Any]) -> Any:
+        """Run a job there. Raises `WorkerLost` if the process does not survive it."""
+        with self.lock:
+            if self.retired:
+                raise WorkerLost(RETIRED)
+            if self.process is None or not self.process.is_alive():
+                self.start()
+            pipe = self.pipe
+        assert pipe is not None
+        try:
+            pipe.send(job)
+            if not pipe.poll(None if math.isinf(self.deadline) else self.deadline):
+                self.kill()
+                raise WorkerLost(LATE.format(seconds=self.deadline))
+            good, result = pipe.recv()
+        except (EOFError, OSError):
+            why = DIED.format(status=self.collect())
+            raise WorkerLost(RETIRED if self.retired else why) from None
+        if not good:
+            raise result
+        return result
+
+    def start(self) -> None:
+        """Start the process."""
+        self.pipe, theirs = self.context.Pipe()
+        target = (theirs, self.number)
+        self.process = self.context.Process(target=serve, args=target, daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def retire(self) -> None:
+        """End the process: at once, if it has a job."""
+        with self.lock:
+            self.retired = True
+            self.kill()
+
+    def kill(self) -> None:
+        """End the process without asking it."""
+        if self.process is not None:
+            self.process.terminate()
+
+    def collect(self) -> str:
+        """Return how the process ended."""
+        self.process.join(5)
+        status = self.process.exitcode
+        self.process.kill()
+        if status is not None and status < 0:
+            return f"signal {-status}"
+        return f"status {status}"
+
+
+def serve(pipe: Connection, number: int) -> None:
+    """Run jobs until the other end closes: what a worker process does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator decides
+    signal.signal(signal.SIGTERM, leave)
+    threading.Thread(target=follow_parent, daemon=True).start()
+    os.environ["JAXGRADER_SLOT"] = str(number)
+    while True:
+        try:
+            function, args, kwargs = pipe.recv()
+        except EOFError:
+            return
+        try:
+            answer = True, function(*args, **kwargs)
+        except Exception as error:
+            answer = False, error
+        pipe.send(answer)
+
+
+def leave(signum: int, frame: Any) -> None:
+    """Handle SIGTERM: end, and let the modules in use clean up behind them."""
+    raise SystemExit(0)
+
+
+def follow_parent() -> None:
+    """End this process when the one that started it is gone, whatever it does."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+        threading.Event().wait(10)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def serial() -> Slots:
+    """Return one slot, in this process."""
+    return Slots(Serial(), lambda: 1)
+
+
+def local(count: int, deadline: float, preload: list[str]) -> Slots:
+    """Return `count` slots: processes that have imported `preload`."""
+    executor = Processes(count, deadline, preload)
+    return Slots(
+        executor,
+        lambda: count,
+        stop=lambda: executor.shutdown(wait=True, cancel_futures=True),
+    )
+
+
+DIED = "the worker process ended with {status}"
+LATE = "the worker did not return within {seconds:.0f} s and was killed"
+RETIRED = "the batch was stopped"

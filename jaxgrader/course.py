@@ -1,0 +1,220 @@
+"""What a course has to grade: its submissions, what they depend on, jobs of them."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from nbgrader.api import MissingEntry
+from nbgrader.coursedir import CourseDirectory
+from traitlets.config import Config
+
+from jaxgrader.archives import pack
+from jaxgrader.converters import Autograde
+from jaxgrader.errors import CourseError, SubmissionError
+from jaxgrader.kernel.sandbox import Limits
+from jaxgrader.preprocessors import RestoreCells
+from jaxgrader.results import Job
+from jaxgrader.rows import Submission
+from jaxgrader.store import Entry, State, Store
+from jaxgrader.worker import versions
+
+#: Settings that tell where things are and how a command runs: no result depends on
+#: them, and a database's password is nothing for workers.
+NOT_FOR_WORKERS = {
+    "Application",
+    "AutogradeApp",
+    "BaseConverter",
+    "CourseDirectory",
+    "Exchange",
+    "ExchangeFactory",
+    "GenerateAssignment",
+    "GenerateFeedback",
+    "JupyterApp",
+    "NbGrader",
+}
+
+
+class Need(Enum):
+    """Why a submission is to be graded, or is not."""
+
+    MISSING = "missing"
+    STALE = "stale"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """An assignment as workers need it."""
+
+    name: str
+    source: bytes
+    #: By notebook, what `RestoreCells` restores it from.
+    notebooks: Mapping[str, Any]
+    #: Digest of all that a result depends on but the submission.
+    tests: str
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """What a worker of a cluster is told when it joins."""
+
+    versions: Mapping[str, str]
+    config: Mapping[str, Any]
+    #: Archives of the assignments' folders in source/, by assignment.
+    sources: Mapping[str, bytes]
+
+
+class Course:
+    """A course directory with its settings, and what the batch reads of it."""
+
+    def __init__(
+        self, coursedir: CourseDirectory, config: Config, store: Store
+    ) -> None:
+        self.coursedir, self.config, self.store = coursedir, config, store
+        self.limits = Limits(config=config)
+        self.settings = {
+            name: copy.deepcopy(dict(section))
+            for name, section in config.items()
+            if name not in NOT_FOR_WORKERS
+        }
+        self.settings["CourseDirectory"] = {"ignore": list(coursedir.ignore)}
+        self.versions = versions()
+        self.converter = Autograde(coursedir=coursedir, config=config)
+
+    def names(self) -> list[str]:
+        """Return the assignments that are released and known to the gradebook."""
+        released = Path(self.coursedir.root, self.coursedir.release_directory)
+        known = {each.name for each in self.store.gradebook.assignments}
+        return sorted(path.name for path in released.glob("*/") if path.name in known)
+
+    def assignment(self, name: str) -> Assignment:
+        """Read an assignment.
+
+        Raises:
+            CourseError: if the gradebook does not know it, or source/ lacks it.
+        """
+        try:
+            notebooks = self.store.gradebook.find_assignment(name).notebooks
+        except MissingEntry:
+            names = ", ".join(self.names()) or "none"
+            raise CourseError(UNKNOWN.format(name=name, names=names)) from None
+        step = RestoreCells(config=self.config)
+        step.config.CourseDirectory.root = self.coursedir.root
+        originals = {
+            each.name: step.original(
+                each, step.order({"assignment": name, "notebook": each.name})
+            )
+            for each in notebooks
+        }
+        folder = self.coursedir.format_path(self.coursedir.source_directory, ".", name)
+        try:
+            source = pack(Path(folder))
+        except SubmissionError as error:
+            raise CourseError(f"{folder}: {error}. Mend it and try again.") from None
+        if not originals or not source:
+            raise CourseError(UNKNOWN.format(name=name, names=", ".join(self.names())))
+        facts = [originals, self.settings, self.versions]
+        digest = hashlib.sha256(source)
+        digest.update(json.dumps(facts, sort_keys=True, default=repr).encode())
+        return Assignment(name, source, originals, digest.hexdigest())
+
+    def folders(self, assignment: str) -> list[Path]:
+        """Return the submitted folders of the students that are asked for."""
+        course = self.coursedir
+        excluded = set(filter(None, course.student_id_exclude.split(",")))
+        found = self.converter.submitted_folders(assignment, course.student_id)
+        return [
+            path for path in found if path.is_dir() and path.parent.name not in excluded
+        ]
+
+    def submission(self, folder: Path, assignment: Assignment) -> Submission:
+        """Return what is known of a submitted folder without opening a notebook."""
+        try:
+            digest = hashlib.sha256(self.files(folder))
+        except SubmissionError as error:
+            digest = hashlib.sha256(str(error).encode())
+        # A result of some notebooks is none of all.
+        digest.update(self.coursedir.notebook_id.encode())
+        there = {path.stem for path in folder.glob("*.ipynb")}
+        return Submission(
+            student=folder.parent.name,
+            assignment=assignment.name,
+            folder=folder,
+            submitted=digest.hexdigest(),
+            tests=assignment.tests,
+            timestamp=self.timestamp(folder),
+            missing=tuple(sorted(assignment.notebooks.keys() - there)),
+        )
+
+    def timestamp(self, folder: Path) -> Any:
+        """Return when a folder was submitted, None if it does not say."""
+        try:
+            return self.coursedir.get_existing_timestamp(str(folder))
+        except (AttributeError, OSError, ValueError):
+            return None  # the worker says what is wrong with it
+
+    def files(self, folder: Path) -> bytes:
+        """Return the archive of a submitted folder. Raises `SubmissionError`."""
+        return pack(folder, self.limits.disk)
+
+    def longest(self) -> float:
+        """Return the seconds after which a worker has surely been lost."""
+        known = self.store.gradebook.assignments
+        return deadline(self.limits, max(len(each.notebooks) for each in known))
+
+    def readiness(self) -> Readiness:
+        """Return what a worker of a cluster needs to know before its first job."""
+        sources = {name: self.assignment(name).source for name in self.names()}
+        return Readiness(self.versions, self.settings, sources)
+
+    def job(self, submission: Submission, assignment: Assignment) -> Job:
+        """Return what a worker gets. Raises `SubmissionError` if it cannot be read."""
+        count = len(assignment.notebooks)
+        return Job(
+            student=submission.student,
+            assignment=assignment.name,
+            files=self.files(submission.folder),
+            source=assignment.source,
+            notebooks=assignment.notebooks,
+            config=self.settings,
+            versions=self.versions,
+            only=self.coursedir.notebook_id,
+            deadline=deadline(self.limits, count),
+        )
+
+    def sort(
+        self, submissions: Iterable[Submission], entries: Mapping[Any, Entry]
+    ) -> Iterator[tuple[Submission, Need]]:
+        """Tell which submissions have no result, and which have a stale one."""
+        for submission in submissions:
+            entry = entries.get(submission.key)
+            if entry is None or entry.submitted != submission.submitted:
+                yield submission, Need.MISSING
+            elif entry.state is State.FAILED:
+                yield submission, Need.NONE
+            elif not self.store.destination(submission).is_dir():
+                yield submission, Need.MISSING
+            elif entry.tests != submission.tests:
+                yield submission, Need.STALE
+            else:
+                yield submission, Need.NONE
+
+
+def deadline(limits: Limits, notebooks: int) -> float:
+    """Return the seconds after which a submission's worker is given up."""
+    return notebooks * ((limits.wall or HOUR) + PATIENCE)
+
+
+HOUR = 3600.0
+#: Seconds for the instructor's own code in the checker, and for all else.
+PATIENCE = 600.0
+
+UNKNOWN = (
+    "The gradebook has no assignment {name!r} with notebooks. Check the name, or run "
+    "`nbgrader generate_assignment {name}` first. It has: {names}."
+)

@@ -1,0 +1,483 @@
+"""`jaxgrader autograde` on a real course: as stock does, resumable, one at a time."""
+
+import datetime
+import json
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from jaxgrader.lock import Lock
+from tests.conftest import BARE, DOUBLE, Course, nbgrader_cell, notebook_of
+from tests.test_cli import jaxgrader
+
+RIGHT = "def double(x):\n    return 2 * x"
+ANSWERS = {
+    "ada": RIGHT,
+    "bob": "def double(x):\n    return 4",
+    "cleo": "raise ValueError('no')",
+    "dan": "import os; os._exit(1)",
+    "late": RIGHT,
+    "noisy": f"import sys\nprint('to stderr', file=sys.stderr)\n{RIGHT}",
+}
+#: Two notebooks, files of the course's, a text that is graded by hand.
+EXTRA = notebook_of(
+    nbgrader_cell("solution", "half", "def half(x):\n    raise NotImplementedError()"),
+    nbgrader_cell("test", "test_half", "assert half(4) == 2", 1),
+)
+ESSAY = nbgrader_cell("solution", "essay", "Your words here")
+ESSAY.metadata.nbgrader.update(grade=True, points=4)
+ESSAY.cell_type = "markdown"
+for key in ("outputs", "execution_count"):
+    del ESSAY[key]
+
+
+def a_class(course: Course) -> Course:
+    """Write a course of one assignment and hand in all kinds of answers."""
+    nb = nbformat.from_dict(DOUBLE)
+    nb.cells.append(ESSAY)
+    course.write_source("ps", "p", nb)
+    course.write_source("ps", "q", EXTRA)
+    (course.root / "source" / "ps" / "data.txt").write_text("the author's")
+    (done,) = course.nbgrader("generate_assignment ps")
+    assert done.status == 0, done.log
+    for student, answer in ANSWERS.items():
+        folder = course.hand_out("ps", student)
+        write_answer(folder / "p.ipynb", answer)
+        (folder / "data.txt").write_text("the student's")
+        (folder / "notes").mkdir()
+        (folder / "notes" / "mine.txt").write_text(student)
+        stamp = "2026-02-02 10:00:00 UTC" if student == "late" else "2026-01-01 UTC"
+        (folder / "timestamp.txt").write_text(stamp)
+    (course.root / "submitted" / "bob" / "ps" / "q.ipynb").unlink()
+    (course.root / "submitted" / "cleo" / "ps" / "timestamp.txt").unlink()
+    course.hand_out("ps", "untouched")
+    (course.hand_out("ps", "broken") / "p.ipynb").write_text("{")
+    renamed = course.hand_out("ps", "renamed")
+    (renamed / "p.ipynb").rename(renamed / "{mine}.ipynb")
+    (renamed / "q.ipynb").unlink()
+    set_deadline(course)
+    return course
+
+
+def write_answer(path: Path, answer: str, cell: int = 1) -> None:
+    nb = nbformat.read(path, as_version=4)
+    nb.cells[cell].source = answer
+    nbformat.write(nb, path)
+
+
+def set_deadline(course: Course) -> None:
+    change(course, "UPDATE assignment SET duedate = ?", "2026-01-31 00:00:00.000000")
+    with (course.root / "nbgrader_config.py").open("a") as config:
+        config.write(LATE)
+
+
+LATE = """
+from nbgrader.plugins import LateSubmissionPlugin
+
+
+class HalfOff(LateSubmissionPlugin):
+    def late_submission_penalty(self, student_id, score, total_seconds_late):
+        return score / 2
+
+
+c.AssignLatePenalties.plugin_class = HalfOff
+"""
+
+
+def change(course: Course, sql: str, *values: object) -> None:
+    database = sqlite3.connect(course.root / "gradebook.db")
+    with database:
+        database.execute(sql, values)
+    database.close()
+
+
+def grade(course: Course, *more: str) -> subprocess.CompletedProcess[str]:
+    return jaxgrader("autograde", *more, cwd=course.root)
+
+
+def records(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """Return the lines of --json by student."""
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    return {each["student"]: each for each in map(json.loads, lines)}
+
+
+@pytest.fixture(scope="module")
+def pair(new_course: Callable[[], Course]) -> tuple[Course, Course, Any]:
+    """The same class, graded by nbgrader's command and by ours."""
+    stock, ours = a_class(new_course()), new_course()
+    shutil.rmtree(ours.root)
+    shutil.copytree(stock.root, ours.root)
+    config = ours.root / "nbgrader_config.py"
+    (done,) = stock.nbgrader("autograde ps")
+    assert done.status == 1, done.log
+    assert config.exists()
+    return stock, ours, grade(ours, "--json")
+
+
+def rows(course: Course) -> dict[str, list[tuple[object, ...]]]:
+    """Return all that the gradebook says of submissions, without its random ids."""
+    return {
+        name: sorted(course.query(sql), key=repr)
+        for name, sql in {
+            "students": "SELECT * FROM student",
+            "submissions": f"SELECT a.name, s.student_id, s.timestamp, s.extension"
+            f" FROM {SUBMISSIONS}",
+            "notebooks": "SELECT a.name, s.student_id, b.name, n.flagged,"
+            f" n.late_submission_penalty FROM {SUBMISSIONS} {NOTEBOOKS}",
+            "grades": "SELECT a.name, s.student_id, b.name, c.name, g.auto_score,"
+            " g.manual_score, g.extra_credit, g.needs_manual_grade"
+            f" FROM {SUBMISSIONS} {NOTEBOOKS}"
+            " JOIN grade g ON g.notebook_id = n.id JOIN base_cell c ON c.id=g.cell_id",
+            "comments": "SELECT a.name, s.student_id, b.name, c.name, g.auto_comment,"
+            f" g.manual_comment FROM {SUBMISSIONS} {NOTEBOOKS}"
+            " JOIN comment g ON g.notebook_id = n.id"
+            " JOIN base_cell c ON c.id = g.cell_id",
+        }.items()
+    }
+
+
+SUBMISSIONS = "submitted_assignment s JOIN assignment a ON a.id = s.assignment_id"
+NOTEBOOKS = (
+    "JOIN submitted_notebook n ON n.assignment_id = s.id"
+    " JOIN notebook b ON b.id = n.notebook_id"
+)
+
+
+def tree(course: Course) -> dict[str, tuple[object, ...]]:
+    """Return autograded/: names, permissions, contents."""
+    root = course.root / "autograded"
+    return {
+        str(path.relative_to(root)): (
+            stat.S_IMODE(path.stat().st_mode),
+            contents(path) if path.is_file() else None,
+        )
+        for path in root.rglob("*")
+        if ".staged" not in path.parts
+    }
+
+
+def contents(path: Path) -> object:
+    if path.suffix != ".ipynb":
+        return path.read_bytes()
+    nb = nbformat.read(path, as_version=4)
+    for cell in nb.cells:
+        cell.pop("execution_count", None)
+        for output in cell.get("outputs", ()):
+            output.pop("execution_count", None)
+            if output.output_type == "error":
+                output.pop("traceback")
+    return nb
+
+
+@pytest.mark.parametrize(
+    "table", ["students", "submissions", "notebooks", "grades", "comments"]
+)
+def test_the_gradebook_is_what_nbgrader_writes(
+    pair: tuple[Course, Course, Any], table: str
+) -> None:
+    stock, ours, done = pair
+    assert done.returncode == 3, done.stderr
+    assert rows(ours)[table] == rows(stock)[table]
+    assert rows(ours)[table], "there is something to compare"
+
+
+def test_autograded_is_what_nbgrader_writes(pair: tuple[Course, Course, Any]) -> None:
+    stock, ours, _ = pair
+    theirs, mine = tree(stock), tree(ours)
+    assert mine.keys() == theirs.keys()
+    for name, entry in theirs.items():
+        assert mine[name] == entry, name
+    assert "late/ps/notes/mine.txt" in mine
+    assert mine["late/ps/data.txt"][1] == b"the author's"
+
+
+def test_what_cannot_be_read_is_said_and_has_no_score(
+    pair: tuple[Course, Course, Any],
+) -> None:
+    _, ours, done = pair
+    states = {name: each["state"] for name, each in records(done).items()}
+    assert states == {
+        **dict.fromkeys(ANSWERS, "needs manual grading"),  # the essay
+        "untouched": "graded",  # and an unwritten one is zero
+        "broken": "failed",
+        "renamed": "failed",
+    }
+    assert "submitted/broken/ps: p.ipynb cannot be read as a notebook" in done.stderr
+    assert "has {mine}.ipynb, which is not part of the assignment" in done.stderr
+    for student in ("broken", "renamed"):
+        assert not ours.grades(student, "ps")
+        assert not (ours.root / "autograded" / student / "ps").exists()
+
+
+def test_submitted_files_are_not_touched(pair: tuple[Course, Course, Any]) -> None:
+    stock, ours, _ = pair
+    for path in (stock.root / "submitted").rglob("*"):
+        if path.is_file():
+            same = ours.root / path.relative_to(stock.root)
+            assert same.read_bytes() == path.read_bytes()
+
+
+def test_feedback_and_export_go_on_from_there(
+    pair: tuple[Course, Course, Any],
+) -> None:
+    _, ours, _ = pair
+    made, exported = ours.nbgrader("generate_feedback ps --student=ada", "export")
+    assert made.status == 0, made.log
+    assert exported.status == 0, exported.log
+    assert (ours.root / "feedback" / "ada" / "ps" / "p.html").exists()
+
+
+@pytest.fixture
+def course(pair: tuple[Course, Course, Any], tmp_path: Path) -> Course:
+    """A copy of the graded course, to change."""
+    shutil.copytree(pair[1].root, tmp_path / "course", symlinks=True)
+    copied = Course(tmp_path / "course")
+    with (copied.root / "nbgrader_config.py").open("a") as config:
+        config.write(LATE)
+    return copied
+
+
+def test_nothing_is_graded_twice(course: Course) -> None:
+    before = {path: path.stat().st_ino for path in course.root.rglob("*.ipynb")}
+    done = grade(course, "--json")
+    assert done.returncode == 0, done.stderr
+    assert not records(done)
+    assert "0 submissions to grade, 9 up to date, 0 stale" in done.stderr
+    assert {path: path.stat().st_ino for path in course.root.rglob("*.ipynb")} == before
+
+
+def test_a_new_submission_is_graded_again_and_alone(course: Course) -> None:
+    folder = course.root / "submitted" / "bob" / "ps"
+    write_answer(folder / "p.ipynb", RIGHT)
+    assert records(grade(course, "--json")).keys() == {"bob"}
+    assert course.scores("bob", "ps")["test_hidden"] == 3
+
+
+def test_a_mended_submission_is_graded(course: Course) -> None:
+    shutil.copy(
+        course.root / "release" / "ps" / "p.ipynb",
+        course.root / "submitted" / "broken" / "ps",
+    )
+    assert records(grade(course, "--json"))["broken"]["state"] == "graded"
+
+
+def test_manual_scores_stay_and_are_flagged(course: Course) -> None:
+    change(course, "UPDATE grade SET manual_score = 1.5, extra_credit = 1")
+    grade(course, "--force", "--student=ada")
+    name = "SELECT manual_score, extra_credit, needs_manual_grade FROM grade g"
+    (rows,) = [set(course.query(name))]
+    assert {row[:2] for row in rows} == {(1.5, 1.0)}
+    assert course.grades("ada", "ps")["test_hidden"] == (3, 1)
+
+
+def test_unreadable_resubmission_flags_the_older_score(course: Course) -> None:
+    folder = course.root / "submitted" / "ada" / "ps"
+    earlier = (course.root / "autograded" / "ada" / "ps" / "p.ipynb").read_bytes()
+    (folder / "p.ipynb").write_text("{")
+    done = grade(course, "--json")
+    assert records(done)["ada"]["state"] == "failed"
+    assert "wait for manual grading" in done.stderr
+    assert course.grades("ada", "ps")["test_hidden"] == (3, 1)
+    there = (course.root / "autograded" / "ada" / "ps" / "p.ipynb").read_bytes()
+    assert there == earlier
+
+
+def test_one_notebook_of_several(course: Course) -> None:
+    for name in ("p", "q"):
+        path = course.root / "autograded" / "ada" / "ps" / f"{name}.ipynb"
+        path.chmod(0o644)
+        path.write_text("old")
+    done = grade(course, "--json", "--student=ada", "--notebook=p")
+    assert records(done)["ada"]["max_score"] == 5
+    graded = course.root / "autograded" / "ada" / "ps"
+    assert (graded / "p.ipynb").read_text() != "old"
+    assert (graded / "q.ipynb").read_text() == "old", "the other one stays"
+    assert "ada" in records(grade(course, "--json")), "all of it is still missing"
+
+
+def rewrite_source(course: Course, edit: Callable[[Any], None]) -> None:
+    path = course.root / "source" / "ps" / "p.ipynb"
+    nb = nbformat.read(path, as_version=4)
+    edit(nb)
+    nbformat.write(nb, path)
+    (done,) = course.nbgrader("generate_assignment ps --force")
+    assert done.status == 0, done.log
+
+
+def test_a_changed_hidden_test_makes_results_stale(course: Course) -> None:
+    def edit(nb: Any) -> None:
+        nb.cells[3].source = nb.cells[3].source.replace("2 * math.pi", "4")
+
+    rewrite_source(course, edit)
+    done = grade(course, "--json")
+    assert not records(done)
+    assert "0 submissions to grade, 2 up to date, 7 stale" in done.stderr
+    ledger = course.query("SELECT student, state FROM jaxgrader_ledger")
+    states = {student: state for student, state in ledger}
+    assert states["ada"] == "stale"
+    assert states["broken"] == "failed", "which has no result"
+    done = grade(course, "--json", "--stale", "--student=[ab]*")
+    assert records(done).keys() == {"ada", "bob"}
+    assert course.scores("ada", "ps")["test_hidden"] == 0
+    assert course.scores("bob", "ps")["test_hidden"] == 3, "he always says 4"
+    assert course.scores("late", "ps")["test_hidden"] == 3, "on request only"
+
+
+def test_changed_points_make_results_stale(course: Course) -> None:
+    def edit(nb: Any) -> None:
+        nb.cells[3].metadata.nbgrader.points = 30
+
+    rewrite_source(course, edit)
+    grade(course, "--stale", "--student=ada")
+    assert course.scores("ada", "ps")["test_hidden"] == 30
+
+
+def test_cells_come_and_go_after_submissions(course: Course) -> None:
+    change(course, "UPDATE grade SET manual_score = 0.5")
+
+    def edit(nb: Any) -> None:
+        del nb.cells[2]  # test_visible
+        test = nbgrader_cell("test", "test_new", "assert double(0) == 0", 7)
+        nb.cells.insert(2, test)
+
+    rewrite_source(course, edit)
+    waiting = course.grades("ada", "ps")
+    assert waiting["test_new"] == (None, 1), "a human must look, until it is graded"
+    assert "test_visible" not in waiting
+    done = grade(course, "--json", "--stale", "--student=ada")
+    assert records(done)["ada"]["auto_score"] == 10, done.stderr
+    assert course.scores("ada", "ps")["test_new"] == 7
+    kept = "SELECT count(*) FROM grade WHERE manual_score = 0.5"
+    gone = len(ANSWERS) + 1
+    total = course.query("SELECT count(*) FROM grade")[0][0]
+    assert course.query(kept)[0][0] == int(str(total)) - gone, "all that stayed"
+    graded = nbformat.read(
+        course.root / "autograded" / "ada" / "ps" / "p.ipynb", as_version=4
+    )
+    order = [cell.metadata.nbgrader.grade_id for cell in graded.cells]
+    assert order == ["imports", "double", "test_new", "test_hidden", "essay"]
+
+
+def test_nbgraders_own_command_makes_the_record_go(course: Course) -> None:
+    course.nbgrader("autograde ps --student=ada --force")
+    assert records(grade(course, "--json")).keys() == {"ada"}
+
+
+def test_a_second_grader_is_told_who_holds_the_course(course: Course) -> None:
+    (course.root / "autograded" / "ada" / "ps" / "p.ipynb").unlink()
+    before = rows(course)
+    with Lock(course.root):
+        done = grade(course, "--force")
+        (stock,) = course.nbgrader("autograde ps --force")
+    for status, said in ((done.returncode, done.stderr), (stock.status, stock.log)):
+        assert status == 1
+        assert "This course is being graded by `" in said
+        assert f"(process {os.getpid()} on " in said
+    assert rows(course) == before
+
+
+def test_the_formgraders_button_is_told_likewise(course: Course) -> None:
+    program = (
+        "from nbgrader.apps.api import NbGraderAPI\n"
+        "from nbgrader.apps import NbGraderApp\n"
+        "import json, sys\n"
+        "app = NbGraderApp(); app.initialize([])\n"
+        "api = NbGraderAPI(app.coursedir, parent=app)\n"
+        "print('RESULT', json.dumps(api.autograde('ps', 'ada')))\n"
+    )
+    import sys
+
+    with Lock(course.root):
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=course.root,
+            env={**BARE, "HOME": str(course.root)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    (line,) = [x for x in done.stdout.splitlines() if x.startswith("RESULT")]
+    answer = json.loads(line.removeprefix("RESULT"))
+    assert not answer["success"]
+    assert "This course is being graded by" in answer["log"] + answer.get("error", "")
+
+
+def test_killed_between_commit_and_move(course: Course) -> None:
+    """What the transaction names is moved into place by whoever comes next."""
+    graded = course.root / "autograded" / "ada" / "ps"
+    staged = course.root / "autograded" / ".staged" / "abc"
+    shutil.copytree(graded, staged)
+    (staged / "new.txt").write_text("moved")
+    orphan = staged.with_name("orphan")
+    shutil.copytree(graded, orphan)
+    change(
+        course,
+        "UPDATE jaxgrader_ledger SET staged = 'abc', activity = 'running'"
+        " WHERE student = 'ada'",
+    )
+    done = grade(course, "--json")
+    assert not records(done)
+    assert (graded / "new.txt").read_text() == "moved"
+    assert not staged.parent.exists()
+    left = "SELECT count(*) FROM jaxgrader_ledger WHERE staged IS NOT NULL OR activity"
+    assert course.query(left) == [(0,)]
+
+
+def test_unknown_names_say_what_there_is(course: Course) -> None:
+    done = grade(course, "nope")
+    assert done.returncode == 1
+    assert "The gradebook has no assignment 'nope'" in done.stderr
+    assert "It has: ps." in done.stderr
+    done = grade(course, "ps", "--student=nobody")
+    assert "submitted/ holds no 'ps' by student 'nobody'" in done.stderr
+
+
+def test_corrupt_gradebook_is_said(course: Course) -> None:
+    (course.root / "gradebook.db").write_bytes(b"no database" * 1000)
+    done = grade(course)
+    assert done.returncode == 1
+    assert "gradebook.db cannot be used (file is not a database)" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_locked_gradebook_does_not_stop_readers(course: Course) -> None:
+    """The formgrader reads while a batch writes, and the other way round."""
+    reader = sqlite3.connect(course.root / "gradebook.db")
+    reader.execute("BEGIN")
+    assert reader.execute("SELECT count(*) FROM grade").fetchone()[0]
+    done = grade(course, "--force", "--student=ada", "--json")
+    assert records(done)["ada"]["auto_score"] == 5, done.stderr
+    reader.close()
+
+
+def test_dry_run_changes_nothing(course: Course) -> None:
+    before = rows(course)
+    done = grade(course, "--dry-run", "--force")
+    assert done.returncode == 0
+    assert "grade ps ada" in done.stdout.splitlines()
+    assert rows(course) == before
+
+
+def test_times_are_told_and_not_used(course: Course) -> None:
+    """A clock that went backwards: what was graded in the future is still graded."""
+    future = datetime.datetime.now() + datetime.timedelta(days=9)
+    change(course, "UPDATE jaxgrader_ledger SET changed = ?", future.isoformat())
+    for path in (course.root / "autograded").rglob("*"):
+        os.utime(path, (4e9, 4e9))
+    assert not records(grade(course, "--json"))
+
+
+def test_configuration_that_does_not_load_grades_nothing(course: Course) -> None:
+    with (course.root / "nbgrader_config.py").open("a") as config:
+        config.write("\nraise RuntimeError('half a configuration')\n")
+    done = grade(course, "--force")
+    assert done.returncode == 1
+    assert "Nothing is graded" in done.stderr
