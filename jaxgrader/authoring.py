@@ -118,12 +118,14 @@ class SaveCells(stock.SaveCells):
             "source": (self.new_source_cells, notebook.source_cells, ()),
         }
         place = self.notebook_id, self.assignment_id
+        ids = {"notebook": self.notebook_id, "assignment": self.assignment_id}
         for kind, (new, old, rows) in kinds.items():
-            for cell in [cell for cell in old if cell.name not in new]:
-                self.log.warning(CELL_GONE.format(kind=kind, cell=cell))
-                self.remove(cell, rows)
+            known = {cell.name: cell for cell in old}
+            for name in known.keys() - new.keys():
+                self.log.warning(CELL_GONE.format(kind=kind, name=name, **ids))
+                self.remove(known[name], rows)
             add = getattr(self.gradebook, f"add_{kind}_cell")
-            for name in new.keys() - {cell.name for cell in old}:
+            for name in new.keys() - known.keys():
                 cell = add(name, *place, **new[name])
                 for submission in notebook.submissions:
                     self.add(cell, submission, rows)
@@ -162,6 +164,6 @@ EMPTY_TEST = (
     "`nbgrader generate_assignment {assignment} --force` again."
 )
 CELL_GONE = (
-    "{cell} is no longer in the source: its {kind} cell, with the scores and comments "
-    "that submissions had for it, leaves the gradebook. Nothing to do."
+    "The {kind} cell {name!r} is no longer in source/{assignment}/{notebook}.ipynb. "
+    "The scores and comments that submissions had for it leave the gradebook."
 )

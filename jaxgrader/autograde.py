@@ -101,7 +101,6 @@ class Batch:
     ) -> Iterator[Finished]:
         """Grade; yield each submission when it is written."""
         total = len(plan.todo)
-        self.store.make_stale(plan.stale)
         self.store.queue(plan.todo)
         tasks = self.tasks(plan)
         results = run_jobs(function, tasks, slots, on_start=self.started)

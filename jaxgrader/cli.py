@@ -228,6 +228,7 @@ class BatchApp(NbGrader):
         """Grade a plan, with the course held; return the exit status."""
         batch.store.recover()
         plan = self.plan(batch)
+        batch.store.mark_stale(plan.stale, plan.done)
         states: Counter[State] = Counter()
         try:
             if plan.todo:

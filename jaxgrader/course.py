@@ -1,6 +1,5 @@
 """What a course has to grade: its submissions, what they depend on, jobs of them."""
 
-import copy
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,6 +11,7 @@ from typing import Any
 from nbgrader.api import MissingEntry
 from nbgrader.coursedir import CourseDirectory
 from traitlets.config import Config
+from traitlets.utils.importstring import import_item
 
 from jaxgrader.archives import pack
 from jaxgrader.converters import Autograde
@@ -20,13 +20,14 @@ from jaxgrader.kernel.sandbox import Limits
 from jaxgrader.preprocessors import RestoreCells
 from jaxgrader.results import Job
 from jaxgrader.rows import Submission
-from jaxgrader.store import Entry, State, Store
+from jaxgrader.store import Entry, Store
 from jaxgrader.worker import versions
 
 #: Settings that tell where things are and how a command runs: no result depends on
 #: them, and a database's password is nothing for workers.
 NOT_FOR_WORKERS = {
     "Application",
+    "AssignLatePenalties",
     "AutogradeApp",
     "BaseConverter",
     "CourseDirectory",
@@ -77,8 +78,8 @@ class Course:
     ) -> None:
         self.coursedir, self.config, self.store = coursedir, config, store
         self.limits = Limits(config=config)
-        self.settings = {
-            name: copy.deepcopy(dict(section))
+        self.settings: dict[str, Any] = {
+            name: portable(f"c.{name}", dict(section))
             for name, section in config.items()
             if name not in NOT_FOR_WORKERS
         }
@@ -192,17 +193,39 @@ class Course:
     ) -> Iterator[tuple[Submission, Need]]:
         """Tell which submissions have no result, and which have a stale one."""
         for submission in submissions:
-            entry = entries.get(submission.key)
-            if entry is None or entry.submitted != submission.submitted:
-                yield submission, Need.MISSING
-            elif entry.state is State.FAILED:
-                yield submission, Need.NONE
-            elif not self.store.destination(submission).is_dir():
-                yield submission, Need.MISSING
-            elif entry.tests != submission.tests:
-                yield submission, Need.STALE
-            else:
-                yield submission, Need.NONE
+            yield submission, self.need(submission, entries.get(submission.key))
+
+    def need(self, submission: Submission, entry: Entry | None) -> Need:
+        """Tell whether a submission has a result, and a present one."""
+        if entry is None or entry.submitted != submission.submitted:
+            return Need.MISSING
+        if entry.failed:
+            return Need.NONE
+        if not self.store.destination(submission).is_dir():
+            return Need.MISSING
+        return Need.STALE if entry.tests != submission.tests else Need.NONE
+
+
+def portable(name: str, value: Any) -> Any:
+    """Return a setting as it travels: classes by their names.
+
+    Raises:
+        CourseError: for a class that is defined in nbgrader_config.py itself.
+    """
+    if isinstance(value, dict):
+        return {key: portable(f"{name}.{key}", each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [portable(name, each) for each in value]
+    if not callable(value):
+        return value
+    path = f"{value.__module__}.{value.__qualname__}"
+    try:
+        found = import_item(path)
+    except ImportError:
+        found = None
+    if found is not value:
+        raise CourseError(NOT_PORTABLE.format(name=name, what=value.__qualname__))
+    return path
 
 
 def deadline(limits: Limits, notebooks: int) -> float:
@@ -214,6 +237,10 @@ HOUR = 3600.0
 #: Seconds for the instructor's own code in the checker, and for all else.
 PATIENCE = 600.0
 
+NOT_PORTABLE = (
+    "{name} in nbgrader_config.py names {what}, which workers cannot import. Put it "
+    "into a module that is installed in the course's environment, then try again."
+)
 UNKNOWN = (
     "The gradebook has no assignment {name!r} with notebooks. Check the name, or run "
     "`nbgrader generate_assignment {name}` first. It has: {names}."

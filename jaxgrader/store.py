@@ -55,6 +55,8 @@ LEDGER = sql.Table(
     sql.Column("state", sql.String(32), nullable=False),
     #: What a batch does with it at present: "queued", "running" or nothing.
     sql.Column("activity", sql.String(32)),
+    #: Whether the result comes of tests or settings that are no longer the course's.
+    sql.Column("stale", sql.Boolean, nullable=False, default=False),
     #: What the result was made of, see `course.py`; None where there is no result.
     sql.Column("submitted", sql.String(64)),
     sql.Column("tests", sql.String(64)),
@@ -79,6 +81,8 @@ class Entry:
     tests: str | None
     seconds: float | None
     sentence: str
+    #: Whether there is nothing to show for it, whatever is being done about it.
+    failed: bool = False
 
 
 class Store:
@@ -134,7 +138,9 @@ class Store:
                 sql.select(
                     table.assignment,
                     table.student,
-                    sql.func.coalesce(table.activity, table.state).label("state"),
+                    table.state,
+                    table.activity,
+                    table.stale,
                     table.submitted,
                     table.tests,
                     table.seconds,
@@ -143,11 +149,12 @@ class Store:
             ).all()
         return {
             (row.assignment, row.student): Entry(
-                State(row.state),
+                state_of(row),
                 row.submitted,
                 row.tests,
                 row.seconds,
                 row.sentence or "",
+                row.state == State.FAILED,
             )
             for row in rows
         }
@@ -181,12 +188,14 @@ class Store:
             change = SET_ACTIVITY.values(activity=State.RUNNING)
             database.execute(change, [bind(submission)])
 
-    def make_stale(self, submissions: Iterable[Submission]) -> None:
-        """Let the ledger show which results are no longer the course's."""
-        rows = list(map(bind, submissions))
-        if rows:
-            with explained(self.course.db_url), self.engine.begin() as database:
-                database.execute(SET_ACTIVITY.values(state=State.STALE), rows)
+    def mark_stale(
+        self, stale: Iterable[Submission], current: Iterable[Submission]
+    ) -> None:
+        """Let the ledger show which results are the course's present ones."""
+        with explained(self.course.db_url), self.engine.begin() as database:
+            for value, submissions in ((True, stale), (False, current)):
+                if rows := list(map(bind, submissions)):
+                    database.execute(SET_ACTIVITY.values(stale=value), rows)
 
     def save(
         self, submission: Submission, result: SubmissionResult, penalty: Any
@@ -276,6 +285,13 @@ def forget(engine: sql.Engine, assignment: str, student: str) -> None:
             database.execute(LEDGER.delete().where(*row_of(assignment, student)))
 
 
+def state_of(row: Any) -> State:
+    """Return where a row of the ledger stands."""
+    if row.activity:
+        return State(row.activity)
+    return State.STALE if row.stale else State(row.state)
+
+
 def bind(submission: Submission) -> dict[str, str]:
     """Return the parameters of `SET_ACTIVITY`."""
     return {"b_assignment": submission.assignment, "b_student": submission.student}
@@ -293,6 +309,7 @@ def write_entry(
     values = {
         "state": state,
         "activity": None,
+        "stale": False,
         "submitted": None if result.internal else submission.submitted,
         "tests": None if result.internal else submission.tests,
         "sentence": result.unreadable or result.internal,
