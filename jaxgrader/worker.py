@@ -188,7 +188,10 @@ class Workplace:
         """Return the course's settings, for the course that this workplace is."""
         ignore = job.config.get("CourseDirectory", {}).get("ignore")
         place = {"root": str(self.root), **({"ignore": ignore} if ignore else {})}
-        return Config({**job.config, "CourseDirectory": place})
+        # The kernels stay where this process may run.
+        share = {"processors": sorted(os.sched_getaffinity(0))}
+        sandbox = {**share, **job.config.get("Sandbox", {})}
+        return Config({**job.config, "CourseDirectory": place, "Sandbox": sandbox})
 
     def provide_source(self, job: Job) -> None:
         """Put the assignment's files where the steps look for them."""

@@ -1,6 +1,6 @@
 """Kill the batch's processes at random points: `python -m tests.kills [KILLS [SEED]]`.
 
-A class of 40 is graded again and again while a coordinator, a worker, a checker or
+A class of 40 is graded again and again while the coordinator, a worker, a checker or
 kernel, or the fork server is killed. Afterwards the class is graded without; then every
 score, file and record must be what it is without any kill, and no process be left.
 """
@@ -97,12 +97,14 @@ class Battle:
     def shoot(self, coordinator: int) -> str:
         """Kill a process of the batch; return which."""
         workers = descendants(str(coordinator))
+        servers, guards = self.servers()
         targets = {
             "coordinator": [str(coordinator)],
             "worker": workers,
-            "server": self.servers(),
+            "fork server": servers,
+            "checker or kernel": guards,
         }
-        name = self.random.choice(["coordinator", "worker", "worker", "server"])
+        name = self.random.choice(list(targets))
         if not targets[name]:
             return ""
         pid = int(self.random.choice(targets[name]))
@@ -111,13 +113,17 @@ class Battle:
             return name
         return ""
 
-    def servers(self) -> list[str]:
-        """Return the fork server's processes, its guards, checkers and kernels."""
-        return [
-            pid
-            for pid in filter(str.isdigit, os.listdir("/proc"))
-            if str(self.runtime) in command_of(pid)
-        ]
+    def servers(self) -> tuple[list[str], list[str]]:
+        """Return the fork server's processes, and the guards of its kernels.
+
+        Not the kernels themselves: one that is killed looks like one that a student's
+        code has killed.
+        """
+        pids = list(filter(str.isdigit, os.listdir("/proc")))
+        outer = [pid for pid in pids if str(self.runtime) in command_of(pid)]
+        servers = [pid for pid in pids if parent_of(pid) in outer and pid not in outer]
+        guards = [pid for pid in pids if parent_of(pid) in servers]
+        return outer + servers, guards
 
     def left(self) -> list[str]:
         """Return what is left of processes and folders that should not be."""
@@ -134,6 +140,10 @@ class Battle:
 
 def command_of(pid: str) -> str:
     return read(f"/proc/{pid}/cmdline")
+
+
+def parent_of(pid: str) -> str:
+    return (read(f"/proc/{pid}/stat").rpartition(")")[2].split() or ["", ""])[1]
 
 
 def environment_of(pid: str) -> str:
@@ -161,7 +171,7 @@ def fight(kills: int, seed: int, students: int) -> list[str]:
             "SELECT DISTINCT state, activity FROM jaxgrader_ledger"
         )
         assert states == [("graded", None)], (states, killed)
-        assert not battle.left(), killed
+        assert not battle.left(), (battle.left(), killed)
     return killed
 
 

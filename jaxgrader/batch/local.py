@@ -44,7 +44,8 @@ class Processes(Executor):
         # one thread; this one has more.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["__main__", *preload])
-        self.workers = [Worker(context, number, deadline) for number in range(count)]
+        shares = shares_of(sorted(os.sched_getaffinity(0)), count)
+        self.workers = [Worker(context, share, deadline) for share in shares]
         self.idle: queue.LifoQueue[Worker] = queue.LifoQueue()
         for worker in self.workers:
             self.idle.put(worker)
@@ -73,8 +74,8 @@ class Processes(Executor):
 class Worker:
     """A process that runs what it is sent, and the near end of the pipe to it."""
 
-    def __init__(self, context: Any, number: int, deadline: float) -> None:
-        self.context, self.number, self.deadline = context, number, deadline
+    def __init__(self, context: Any, share: list[int], deadline: float) -> None:
+        self.context, self.share, self.deadline = context, share, deadline
         self.process: Any = None
         self.pipe: Connection | None = None
         self.retired = False
@@ -105,8 +106,8 @@ class Worker:
     def start(self) -> None:
         """Start the process."""
         self.pipe, theirs = self.context.Pipe()
-        target = (theirs, self.number)
-        self.process = self.context.Process(target=serve, args=target, daemon=True)
+        given = theirs, self.share
+        self.process = self.context.Process(target=serve, args=given, daemon=True)
         self.process.start()
         theirs.close()
 
@@ -131,12 +132,23 @@ class Worker:
         return f"status {status}"
 
 
-def serve(pipe: Connection, number: int) -> None:
+def shares_of(processors: list[int], count: int) -> list[list[int]]:
+    """Divide a machine's processors between `count` slots.
+
+    JAX starts a thread for each processor that it may use: N kernels on N processors
+    would start N times N.
+    """
+    size = max(1, len(processors) // count)
+    starts = (size * slot % len(processors) for slot in range(count))
+    return [processors[start : start + size] for start in starts]
+
+
+def serve(pipe: Connection, share: list[int]) -> None:
     """Run jobs until the other end closes: what a worker process does."""
+    os.sched_setaffinity(0, share)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator decides
     signal.signal(signal.SIGTERM, leave)
     threading.Thread(target=follow_parent, daemon=True).start()
-    os.environ["JAXGRADER_SLOT"] = str(number)
     while True:
         try:
             function, args, kwargs = pipe.recv()
@@ -150,7 +162,8 @@ def serve(pipe: Connection, number: int) -> None:
 
 
 def leave(signum: int, frame: Any) -> None:
-    """Handle SIGTERM: end, and let the modules in use clean up behind them."""
+    """Handle the first SIGTERM: end, and let the modules in use clean up."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(0)
 
 

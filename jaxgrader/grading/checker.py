@@ -34,6 +34,8 @@ READY = 30.0
 OUTPUT = 500_000
 #: Seconds that the instructor's own code may take in one cell, the student's apart.
 OWN_TIME = 120.0
+#: Seconds between looks whether it lives.
+PERIOD = 0.5
 #: Seconds that a report may take to arrive after its cell has ended.
 REPORT = 10.0
 
@@ -121,8 +123,8 @@ class Checker:
     async def silently(self, code: str) -> bool:
         """Run a line of ours; return whether it ended well."""
         kc: Any = self.cells.kc
-        try:
-            reply = await kc.execute_interactive(
+        asking = asyncio.ensure_future(
+            kc.execute_interactive(
                 IMPORT + code,
                 silent=True,
                 store_history=False,
@@ -130,12 +132,29 @@ class Checker:
                 timeout=OWN_TIME,
                 output_hook=lambda message: None,
             )
+        )
+        try:
+            while not asking.done():
+                await asyncio.wait({asking}, timeout=PERIOD)
+                if not asking.done() and not await self.is_alive():
+                    asking.cancel()
+            reply = await asking
+        except asyncio.CancelledError:
+            self.broken = True
+            if not asking.cancelled():
+                raise
+            return False
         except (RuntimeError, TimeoutError, queue.Empty):  # it is dead, or stuck
             self.broken = True
             return False
         ended_well = reply["content"]["status"] == "ok"
         self.broken = self.broken or not ended_well
         return bool(ended_well)
+
+    async def is_alive(self) -> bool:
+        """Whether there still is such a process."""
+        manager: Any = self.cells.km
+        return bool(await manager.is_alive())
 
     async def bind(self, functions: tuple[str, ...], values: tuple[str, ...]) -> None:
         """Make names the student's from here on.

@@ -9,6 +9,7 @@ checker reported, or, for a cell tagged ``in-kernel``, from the kernel's own rep
 """
 
 import asyncio
+import contextlib
 import copy
 import math
 import time
@@ -97,7 +98,7 @@ class Grader:
             await self.close()
             self._loop = loop
         checker = self.checkers.pop(job.source, None)
-        if checker is not None and checker.spent:
+        if checker is not None and not await is_ready(checker):
             await checker.close()
             checker = None
         while len(self.checkers) >= self.most:
@@ -106,17 +107,27 @@ class Grader:
             checker = Checker(self.kernel_name, self.config, job.source)
             try:
                 await checker.start()
+                await checker.begin()
             except BaseException:
                 await checker.close()
                 raise
         self.checkers[job.source] = checker
-        await checker.begin()
         return checker
 
     async def close(self) -> None:
         """End all checkers."""
         while self.checkers:
             await self.checkers.popitem()[1].close()
+
+
+async def is_ready(checker: Checker) -> bool:
+    """Let a checker begin anew; False for one that has done its time, or has died."""
+    if checker.spent:
+        return False
+    with contextlib.suppress(CheckerError):
+        await checker.begin()
+        return True
+    return False
 
 
 class Run:

@@ -302,6 +302,8 @@ def prepare(
     limits: Jail, sockets: Path, descriptors: list[int], request: dict[str, Any]
 ) -> None:
     """Make the private file system, fill it, and give up every privilege."""
+    if limits.processors:
+        os.sched_setaffinity(0, limits.processors)
     if limits.level == "strict":
         jail.mount_private(limits, sockets, own_cache=not request.get("fill"))
     else:

@@ -150,7 +150,7 @@ class SandboxProvisioner(LocalProvisioner):
         """Return what the guard needs to know to make this kernel."""
         view, level = self.server.view, self.sandbox.level
         assert self.sockets is not None
-        jail, own = jail_for(level, self.limits, view, self.sockets)
+        jail, own = jail_for(self.sandbox, self.limits, view, self.sockets)
         connection = {
             key: value.decode() if isinstance(value, bytes) else value
             for key, value in self.connection_info.items()

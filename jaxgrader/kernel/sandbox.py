@@ -104,6 +104,11 @@ class Sandbox(Configurable):
         default_value="cpu",
         help="Where JAX runs: cpu, gpu (or cuda), tpu. There is no silent fallback.",
     ).tag(config=True)
+    processors = List(
+        Integer(min=0),
+        help="The numbers of the processors that kernels run on, empty for all. XLA "
+        "starts as many threads; a batch gives each of its slots a share.",
+    ).tag(config=True)
     memory_fraction = Float(
         0.75,
         min=0.01,
@@ -253,21 +258,22 @@ ACCOUNTS = "student:x:1000:1000:student:/home/student:/bin/sh\n"
 
 
 def jail_for(
-    level: str, limits: Limits, view: View, sockets: Path
+    sandbox: Sandbox, limits: Limits, view: View, sockets: Path
 ) -> tuple[Jail, dict[str, str]]:
     """Return what a fork needs to know, and the environment that goes with it.
 
     `sockets` is the kernel's folder on this machine; without namespaces all that is
     the kernel's own lies below it, and every path is a path of this machine.
     """
-    strict = level == "strict"
+    strict = sandbox.level == "strict"
     places = {path: str(path) for path in WRITABLE}
     if not strict:
         places = {path: str(sockets / "own" / name) for path, name in WRITABLE.items()}
     if view.fill:
         places[CACHE] = str(CACHE) if strict else str(view.cache)
     jail = Jail(
-        level=level,
+        level=sandbox.level,
+        processors=list(sandbox.processors),
         cell=limits.cell,
         wall=limits.wall,
         cpu=limits.cpu,

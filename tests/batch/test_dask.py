@@ -143,7 +143,7 @@ class Cluster:
         wait_for(worker, "Registered to:")
         return worker
 
-    def command(self, *more: str) -> list[str]:
+    def command(self, *more: str, address: str = "") -> list[str]:
         files = [
             f"--tls-{name}={self.tls / file}"
             for name, file in {
@@ -152,7 +152,7 @@ class Cluster:
                 "key": "client.key",
             }.items()
         ]
-        where = ["--executor=dask", f"--scheduler={self.address}"]
+        where = ["--executor=dask", f"--scheduler={address or self.address}"]
         program = str(PROGRAMS / "jaxgrader")
         return [program, "autograde", *where, *files, "--json", *more]
 
@@ -178,9 +178,11 @@ def cluster(course: Course) -> Iterator[Cluster]:
         yield Cluster(Path(name), course.root, stack)
 
 
-def grade(cluster: Cluster, course: Course, *more: str) -> "subprocess.Popen[str]":
+def grade(
+    cluster: Cluster, course: Course, *more: str, address: str = ""
+) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        cluster.command(*more),
+        cluster.command(*more, address=address),
         cwd=course.root,
         env={**BARE, "HOME": str(course.root)},
         stdout=subprocess.PIPE,
@@ -237,7 +239,7 @@ def test_a_host_that_dies_loses_nothing(cluster: Cluster, course: Course) -> Non
 def test_a_cluster_without_tls_is_refused(
     cluster: Cluster, course: Course, address: str
 ) -> None:
-    with grade(cluster, course, "--force", f"--scheduler={address}") as running:
+    with grade(cluster, course, "--force", address=address) as running:
         _, log = running.communicate()
     assert running.returncode == 1
     assert "without TLS, whoever reaches a Dask scheduler runs code" in log

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from nbformat.v4 import new_code_cell
@@ -218,6 +219,14 @@ def test_namespaces_are_fresh(slot: Slot) -> None:
     assert told(slot.grade(RIGHT, "left = f(1)\nnp.left = 1")) == [("passed", 2)]
     (result,) = slot.grade(RIGHT, "assert left == 3")
     assert result.outcome is Outcome.INTERNAL, "a NameError of the test's own"
+
+
+def test_a_checker_that_was_lost_between_submissions_is_replaced(slot: Slot) -> None:
+    assert slot.grade("def f(x): return x", "assert f(1) == 1")[0].score == 2
+    manager: Any = slot.grader.checkers[None].cells.km
+    slot.runner.run(manager.provisioner.kill())
+    (result,) = slot.grade("def f(x): return x", "assert f(1) == 1")
+    assert result.score == 2, result.sentence
 
 
 def test_the_checker_is_kept_and_recycled(
