@@ -70,7 +70,9 @@ class Writer:
             elif name in self.submission.missing:
                 self.set_grades(notebook_id, auto_score=0.0, needs_manual_grade=False)
         waiting = sql.select(sql.func.count()).where(
-            GRADE.c.notebook_id.in_(rows.values()), GRADE.c.needs_manual_grade
+            GRADE.c.cell_id.in_(self.cell_ids("grades")),
+            GRADE.c.notebook_id.in_(rows.values()),
+            GRADE.c.needs_manual_grade,
         )
         return bool(self.database.execute(waiting).scalar())
 
@@ -102,7 +104,8 @@ class Writer:
             return {}
         table = NOTEBOOK.c
         query = sql.select(table.id, table.notebook_id).where(
-            table.assignment_id == row.id
+            table.notebook_id.in_([cells.id for cells in self.cells.values()]),
+            table.assignment_id == row.id,
         )
         ids = {each.notebook_id: each.id for each in self.database.execute(query)}
         return {
@@ -159,7 +162,8 @@ class Writer:
             (COMMENT, "comments", {}),
         ):
             query = sql.select(table.c.notebook_id, table.c.cell_id).where(
-                table.c.notebook_id.in_(rows.values())
+                table.c.cell_id.in_(self.cell_ids(kind)),
+                table.c.notebook_id.in_(rows.values()),
             )
             there = {tuple(row) for row in self.database.execute(query)}
             missing = [
@@ -171,9 +175,24 @@ class Writer:
             if missing:
                 self.database.execute(table.insert(), missing)
 
+    def cell_ids(self, kind: str) -> list[str]:
+        """Return the ids of all cells with "grades" or "comments".
+
+        nbgrader's indexes begin with the cell: without it a query reads all rows of
+        the class.
+        """
+        return [
+            cell
+            for each in self.cells.values()
+            for cell in getattr(each, kind).values()
+        ]
+
     def set_grades(self, notebook_id: str, **values: Any) -> None:
         """Change all grades of a notebook."""
-        change = GRADE.update().where(GRADE.c.notebook_id == notebook_id)
+        change = GRADE.update().where(
+            GRADE.c.cell_id.in_(self.cell_ids("grades")),
+            GRADE.c.notebook_id == notebook_id,
+        )
         self.database.execute(change.values(**values))
 
     def write_notebook(
@@ -184,7 +203,10 @@ class Writer:
         table = GRADE.c
         query = sql.select(
             table.id, table.cell_id, table.manual_score, table.extra_credit
-        ).where(table.notebook_id == notebook_id)
+        ).where(
+            table.cell_id.in_(list(names)),
+            table.notebook_id == notebook_id,
+        )
         changes, total = [], 0.0
         for row in self.database.execute(query).all():
             auto = result.scores.get(names.get(row.cell_id, ""))
