@@ -57,6 +57,10 @@ attacks: $(ready)  ## The attacks on the sandbox alone, a part of make test
 accuracy: $(ready)  ## Every variant on ten draws of the hidden inputs, half an hour
 	$(BIN)/python -m tests.assignments.accuracy $(ARGS)
 
+.PHONY: kills
+kills: $(ready)  ## Kill a batch's processes a hundred times; nothing may be lost
+	$(BIN)/python -m tests.kills $(ARGS)
+
 .PHONY: fuzz
 fuzz: $(ready)  ## Broken frames, guided by coverage (SECONDS_OF_FUZZ=60), and notebooks
 	$(BIN)/python -W ignore -m tests.fuzz_notebooks $(or $(NOTEBOOKS_OF_FUZZ),10000)

@@ -6,14 +6,24 @@
 # Start reading at `nbgrader_config.py` in the course: it names everything that
 # nbgrader takes from here.
 #
-#   cli.py             `jaxgrader install`, `doctor`, `warm`
+#   cli.py             `jaxgrader autograde`, `install`, `doctor`, `warm`
+#   autograde.py       the class in one batch: what the coordinator does
+#   course.py          what a course has to grade, and jobs of it
 #   doctor.py          what this machine gives, layer by layer
 #   converters.py      plug_in(): what no setting of nbgrader reaches, and
-#                      what is wrong with a submission as a whole
+#                      what to say of a submission that cannot be graded
+#   worker.py          grade(job): one submission, in a course of the worker's own
+#   authoring.py       the steps of generate_assignment that are ours
 #   feedback.py        what a student reads of the tests: hidden ones become one line
-#   preprocessors.py   what nbgrader_config.py names: the steps of generate_assignment
-#                      and autograde that replace stock ones
+#   store.py           the ledger, and the batch's results where they belong: one writer
+#   rows.py            the gradebook's rows of one submission
+#   lock.py            one grader at a time
+#   preprocessors.py   the steps of autograde that replace stock ones
 #   pages.py           notebooks as web pages in which nothing of theirs can run
+#   batch/             many jobs at once: in processes here, or on a cluster; knows
+#                      neither grading nor the gradebook
+#   submissions.py     what can be wrong with a submitted folder
+#   archives.py        folders as bytes, and folders that change places in one step
 #   exchange.py        collect, without following links
 #   grading/           TRUST BOUNDARY: the checker, and the two ends of the wire to a
 #                      student's process; laid out in its __init__.py
@@ -26,7 +36,7 @@
 #   programs.py        Program and Loop: what a test judges
 #   dataflow.py        what the results depend on, and how often loops turn
 #   stablehlo.py       reads StableHLO, and refuses what is not on its lists
-#   results.py         the verdict on a test
+#   results.py         a job, and what came of it; the verdict on a test
 #   errors.py          three roots: the submission's fault, the course author's, ours
 #
 # Imports go downwards only, in the order of this list; import-linter holds us to it.

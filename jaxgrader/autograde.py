@@ -42,6 +42,17 @@ class Plan:
     stale: list[Submission] = field(default_factory=list)
     #: Up to date, whether it has a score or could not be read.
     done: list[Submission] = field(default_factory=list)
+    #: Of these, which were not or were stale when the ledger was written last.
+    newly_stale: list[Submission] = field(default_factory=list)
+    stale_no_more: list[Submission] = field(default_factory=list)
+
+    def leave(self, submission: Submission, entry: Entry, *, stale: bool) -> None:
+        """Note a submission that is not to be graded."""
+        (self.stale if stale else self.done).append(submission)
+        if stale and not entry.stale:
+            self.newly_stale.append(submission)
+        elif entry.stale and not stale:
+            self.stale_no_more.append(submission)
 
 
 @dataclass(frozen=True)
@@ -87,10 +98,9 @@ class Batch:
                 wanted = {Need.MISSING: missing, Need.STALE: stale, Need.NONE: False}
                 if force or wanted[need]:
                     plan.todo.append(submission)
-                elif need is Need.STALE:
-                    plan.stale.append(submission)
                 else:
-                    plan.done.append(submission)
+                    entry = entries[submission.key]
+                    plan.leave(submission, entry, stale=need is Need.STALE)
         return plan
 
     def run(

@@ -32,7 +32,7 @@ from jaxgrader.converters import Autograde
 from jaxgrader.course import Course
 from jaxgrader.errors import JaxgraderError
 from jaxgrader.preprocessors import KERNEL
-from jaxgrader.store import State, Store
+from jaxgrader.store import State, Store, explained
 
 
 class Command(JupyterApp):
@@ -188,7 +188,9 @@ class BatchApp(NbGrader):
 
     def start(self) -> None:
         super().start()
-        sys.exit(self.grade())
+        with explained(self.coursedir.db_url):
+            status = self.grade()
+        sys.exit(status)
 
     def grade(self) -> int:
         """Grade what there is to grade; return the exit status."""
@@ -226,29 +228,39 @@ class BatchApp(NbGrader):
 
     def run(self, batch: Batch) -> int:
         """Grade a plan, with the course held; return the exit status."""
-        batch.store.recover()
-        plan = self.plan(batch)
-        batch.store.mark_stale(plan.stale, plan.done)
         states: Counter[State] = Counter()
-        try:
-            if plan.todo:
-                slots = self.slots(batch.course, len(plan.todo))
-                with self.interruptible(slots):
-                    for finished in batch.run(plan, slots):
-                        states[finished.state] += 1
-                        self.show(finished)
-        except KeyboardInterrupt:
-            self.log.error(STOPPED.format(done=states.total(), todo=len(plan.todo)))
-            return COULD_NOT_RUN
-        finally:
-            batch.store.end_batch()
+        plan = Plan()
+        with self.interruptible():
+            try:
+                batch.store.recover()
+                plan = self.plan(batch)
+                batch.store.mark_stale(plan.newly_stale, plan.stale_no_more)
+                self.grade_all(batch, plan, states)
+            except KeyboardInterrupt:
+                done, todo = states.total(), len(plan.todo)
+                self.log.error(STOPPED.format(done=done, todo=todo))
+                return COULD_NOT_RUN
+            finally:
+                batch.store.end_batch()
         self.log.info(summary(states))
         human = states[State.MANUAL] + states[State.FAILED]
         return NEEDS_HUMAN if human else GRADED
 
+    def grade_all(self, batch: Batch, plan: Plan, states: Counter[State]) -> None:
+        """Grade, and count how the submissions end."""
+        if not plan.todo:
+            return
+        slots = self.slots(batch.course, len(plan.todo))
+        try:
+            for finished in batch.run(plan, slots):
+                states[finished.state] += 1
+                self.show(finished)
+        finally:
+            slots.stop()
+
     @contextlib.contextmanager
-    def interruptible(self, slots: Slots) -> Iterator[None]:
-        """Let Ctrl-C stop the workers; a second one ends this process at once."""
+    def interruptible(self) -> Iterator[None]:
+        """Let Ctrl-C stop the batch; a second one ends this process at once."""
 
         def now(signum: int, frame: object) -> None:
             os.write(2, STOPPED_NOW.encode())
@@ -263,7 +275,6 @@ class BatchApp(NbGrader):
         try:
             yield
         finally:
-            slots.stop()
             for number, handler in before.items():
                 signal.signal(number, handler)
 

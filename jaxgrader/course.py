@@ -20,7 +20,7 @@ from jaxgrader.kernel.sandbox import Limits
 from jaxgrader.preprocessors import RestoreCells
 from jaxgrader.results import Job
 from jaxgrader.rows import Submission
-from jaxgrader.store import Entry, Store
+from jaxgrader.store import Entry, Store, storable
 from jaxgrader.worker import versions
 
 #: Settings that tell where things are and how a command runs: no result depends on
@@ -130,15 +130,27 @@ class Course:
         excluded = set(filter(None, course.student_id_exclude.split(",")))
         found = self.converter.submitted_folders(assignment, course.student_id)
         return [
-            path for path in found if path.is_dir() and path.parent.name not in excluded
+            path
+            for path in found
+            if path.is_dir()
+            and path.parent.name not in excluded
+            and self.has_name(path)
         ]
+
+    def has_name(self, folder: Path) -> bool:
+        """Whether a database can hold a student's name; says so if it cannot."""
+        name = folder.parent.name
+        if storable(name) == name:
+            return True
+        self.converter.log.error(NO_NAME.format(name=ascii(name)))
+        return False
 
     def submission(self, folder: Path, assignment: Assignment) -> Submission:
         """Return what is known of a submitted folder without opening a notebook."""
         try:
             digest = hashlib.sha256(self.files(folder))
         except SubmissionError as error:
-            digest = hashlib.sha256(str(error).encode())
+            digest = hashlib.sha256(storable(str(error)).encode())
         # A result of some notebooks is none of all.
         digest.update(self.coursedir.notebook_id.encode())
         there = {path.stem for path in folder.glob("*.ipynb")}
@@ -237,6 +249,10 @@ HOUR = 3600.0
 #: Seconds for the instructor's own code in the checker, and for all else.
 PATIENCE = 600.0
 
+NO_NAME = (
+    "submitted/{name}: this is no name for a student, since it is not UTF-8. Rename "
+    "the folder, then run the same command again."
+)
 NOT_PORTABLE = (
     "{name} in nbgrader_config.py names {what}, which workers cannot import. Put it "
     "into a module that is installed in the course's environment, then try again."

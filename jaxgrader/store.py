@@ -81,8 +81,10 @@ class Entry:
     tests: str | None
     seconds: float | None
     sentence: str
-    #: Whether there is nothing to show for it, whatever is being done about it.
+    #: These two whatever is being done about it: there is nothing to show; there is,
+    #: but of other tests or settings.
     failed: bool = False
+    stale: bool = False
 
 
 class Store:
@@ -155,6 +157,7 @@ class Store:
                 row.seconds,
                 row.sentence or "",
                 row.state == State.FAILED,
+                row.stale,
             )
             for row in rows
         }
@@ -191,7 +194,7 @@ class Store:
     def mark_stale(
         self, stale: Iterable[Submission], current: Iterable[Submission]
     ) -> None:
-        """Let the ledger show which results are the course's present ones."""
+        """Let the ledger show which results have become stale, or current again."""
         with explained(self.course.db_url), self.engine.begin() as database:
             for value, submissions in ((True, stale), (False, current)):
                 if rows := list(map(bind, submissions)):
@@ -204,7 +207,11 @@ class Store:
 
         `penalty` tells what lateness costs: (student, score, seconds late) -> points.
         """
-        staged = self.stage(submission, result)
+        try:
+            staged = self.stage(submission, result)
+        except OSError as error:
+            where = self.destination(submission)
+            raise GraderError(NO_FILES.format(where=where, why=error)) from error
         with explained(self.course.db_url), self.engine.begin() as database:
             writer = Writer(database, self.cells(submission.assignment), submission)
             waits = writer.write(result.notebooks, penalty)
@@ -247,7 +254,8 @@ class Store:
 
     def place(self, submission: Submission, staged: Path) -> None:
         """Move a staged folder to where it belongs, and say so in the ledger."""
-        move(staged, self.destination(submission))
+        if staged.is_dir():
+            move(staged, self.destination(submission))
         with self.engine.begin() as database:
             where = row_of(submission.assignment, submission.student)
             database.execute(LEDGER.update().where(*where).values(staged=None))
@@ -263,9 +271,7 @@ class Store:
             ).all()
         for row in rows:
             submission = Submission(row.student, row.assignment, Path(), "", "")
-            staged = self.beside / row.staged
-            if staged.is_dir():
-                self.place(submission, staged)
+            self.place(submission, self.beside / row.staged)
         shutil.rmtree(self.beside, ignore_errors=True)
         self.end_batch()
 
@@ -275,7 +281,10 @@ class Store:
         with explained(self.course.db_url), self.engine.begin() as database:
             never = table.state.in_([State.QUEUED, State.RUNNING])
             database.execute(LEDGER.delete().where(never))
-            database.execute(LEDGER.update().values(activity=None, staged=None))
+            # What is staged stays so: the next batch moves it into place.
+            database.execute(LEDGER.update().values(activity=None))
+        with contextlib.suppress(OSError):
+            self.beside.rmdir()  # unless something waits in it
 
 
 def forget(engine: sql.Engine, assignment: str, student: str) -> None:
@@ -312,7 +321,7 @@ def write_entry(
         "stale": False,
         "submitted": None if result.internal else submission.submitted,
         "tests": None if result.internal else submission.tests,
-        "sentence": result.unreadable or result.internal,
+        "sentence": storable(result.unreadable or result.internal),
         "results": json.dumps(
             {
                 name: [asdict(test) for test in notebook.tests]
@@ -321,7 +330,7 @@ def write_entry(
         ),
         "seconds": result.seconds,
         "host": result.host,
-        "log": result.log[-MOST_LOG:],
+        "log": storable(result.log[-MOST_LOG:]),
         "changed": now(),
         "staged": staged,
     }
@@ -330,6 +339,11 @@ def write_entry(
     if changed.rowcount == 0:
         ids = {"assignment": submission.assignment, "student": submission.student}
         database.execute(LEDGER.insert().values(**ids, **values))
+
+
+def storable(text: str) -> str:
+    """Return a text without what databases refuse: halves of characters, zeros."""
+    return text.encode(errors="replace").decode().replace("\0", "\ufffd")
 
 
 def row_of(assignment: str, student: str) -> tuple[Any, Any]:
@@ -375,6 +389,11 @@ SET_ACTIVITY = LEDGER.update().where(
 #: Characters of a submission's log that are kept.
 MOST_LOG = 100_000
 
+NO_FILES = (
+    "{where} cannot be written ({why}). Nothing of this submission was; what was "
+    "graded before stands. Mend it (disk full? read-only?), then run the same command "
+    "again."
+)
 NO_DATABASE = (
     "The gradebook {url} cannot be used ({why}). Nothing of the submission at hand was "
     "written; what was graded before stands. Mend it (disk full? read-only? held by "

@@ -9,6 +9,7 @@ this machine. Only the steps that `nbgrader_config.py` names touch the notebook.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import importlib.metadata
 import io
@@ -55,7 +56,7 @@ WITH_GRADEBOOK = {"SaveAutoGrades", "AssignLatePenalties", "OverwriteKernelspec"
 #: What must be the same everywhere, lest a score depend on where it was found.
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "nbgrader", "nbclient", "nbformat")
 
-#: How the folder of a workplace begins; the process's number follows.
+#: How the name of a workplace begins.
 PREFIX = "jaxgrader-worker-"
 
 Step = Callable[[NotebookNode, Resources], tuple[NotebookNode, Resources]]
@@ -149,10 +150,16 @@ class Workplace:
         """Return this process's workplace; it goes with the process."""
         if cls._own is None:
             sweep()
-            folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-")
+            folder = tempfile.mkdtemp(prefix=PREFIX)
             cls._own = cls(Path(folder))
+            cls._own.hold()
             Finalize(None, cls.leave, exitpriority=1)
         return cls._own
+
+    def hold(self) -> None:
+        """Show that this workplace is in use, as long as the process lives."""
+        self.descriptor = os.open(self.root, os.O_RDONLY)
+        fcntl.flock(self.descriptor, fcntl.LOCK_EX)
 
     @classmethod
     def leave(cls) -> None:
@@ -249,9 +256,13 @@ class Workplace:
 def sweep() -> None:
     """Remove the workplaces of workers that were killed."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        pid = folder.name.removeprefix(PREFIX).partition("-")[0]
-        if pid.isdigit() and not Path("/proc", pid).exists():
-            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(descriptor)
 
 
 def is_ours(step: Any) -> bool:

@@ -1,22 +1,26 @@
 """`jaxgrader autograde` on a real course: as stock does, resumable, one at a time."""
 
+import contextlib
 import datetime
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import stat
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
+from nbgrader.coursedir import CourseDirectory
 
 from jaxgrader.lock import Lock
+from jaxgrader.store import Store
 from tests.conftest import BARE, DOUBLE, Course, nbgrader_cell, notebook_of
-from tests.test_cli import jaxgrader
+from tests.test_cli import PROGRAM, jaxgrader
 
 RIGHT = "def double(x):\n    return 2 * x"
 ANSWERS = {
@@ -437,6 +441,41 @@ def test_killed_between_commit_and_move(course: Course) -> None:
     assert course.query(left) == [(0,)]
 
 
+def test_interrupted_between_commit_and_move(course: Course) -> None:
+    """As above, but the coordinator had the time to say that the batch is over."""
+    staged = course.root / "autograded" / ".staged" / "abc"
+    shutil.copytree(course.root / "autograded" / "ada" / "ps", staged)
+    (staged / "new.txt").write_text("moved")
+    where = "UPDATE jaxgrader_ledger SET staged = 'abc' WHERE student = 'ada'"
+    change(course, where)
+    with opened(course) as store:
+        store.end_batch()
+    grade(course)
+    assert (course.root / "autograded" / "ada" / "ps" / "new.txt").exists()
+
+
+@contextlib.contextmanager
+def opened(course: Course) -> Iterator[Store]:
+    url = f"sqlite:///{course.root}/gradebook.db"
+    store = Store(CourseDirectory(root=str(course.root), db_url=url, course_id="jax"))
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def test_names_that_no_database_takes(course: Course) -> None:
+    strange = os.fsencode(course.root / "submitted") + b"/\xff\xfe"
+    shutil.copytree(course.root / "submitted" / "ada", os.fsdecode(strange))
+    broken = course.root / "submitted" / "eve" / "ps"
+    shutil.copytree(course.root / "submitted" / "broken" / "ps", broken)
+    (broken / os.fsdecode(b"p\xff.ipynb")).write_text("{")
+    done = grade(course, "--json")
+    assert records(done).keys() == {"eve"}
+    assert "is no name for a student, since it is not UTF-8" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_unknown_names_say_what_there_is(course: Course) -> None:
     done = grade(course, "nope")
     assert done.returncode == 1
@@ -462,6 +501,41 @@ def test_locked_gradebook_does_not_stop_readers(course: Course) -> None:
     done = grade(course, "--force", "--student=ada", "--json")
     assert records(done)["ada"]["auto_score"] == 5, done.stderr
     reader.close()
+
+
+def test_files_that_cannot_be_written_are_said(course: Course) -> None:
+    """A disk that is full or read-only looks like this; nothing is half-written."""
+    (course.root / "autograded" / ".staged").write_text("in the way")
+    before, files = rows(course), tree(course)
+    done = grade(course, "--force")
+    assert done.returncode == 1
+    assert "cannot be written (" in done.stderr
+    assert "run the same command again" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (rows(course), tree(course)) == (before, files)
+
+
+def test_interrupt_stops_at_once_and_loses_nothing(course: Course) -> None:
+    before, files = rows(course), tree(course)
+    loop = course.root / "submitted" / "dan" / "ps" / "p.ipynb"
+    write_answer(loop, "while True: pass")
+    with subprocess.Popen(
+        [PROGRAM, "autograde", "--student=dan"],
+        cwd=course.root,
+        env={**BARE, "HOME": str(course.root)},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stderr is not None
+        assert "1 submissions to grade" in running.stderr.readline()
+        running.send_signal(signal.SIGINT)
+        log = running.stderr.read()
+    assert running.returncode == 1
+    assert "Stopped: 0 of 1 submissions are graded and saved" in log
+    assert "Traceback" not in log
+    assert (rows(course), tree(course)) == (before, files)
+    write_answer(loop, ANSWERS["dan"])
+    assert not records(grade(course, "--json")), "nothing is missing"
 
 
 def test_dry_run_changes_nothing(course: Course) -> None:

@@ -38,62 +38,70 @@ def dask(
         GraderError: without the extra, without TLS, without a scheduler there, or
             without a worker that may be used.
     """
-    try:
-        from distributed import (
-            CancelledError,
-            Client,
-            KilledWorker,
-            Security,
-            WorkerPlugin,
-        )
-        from distributed.client import FutureCancelledError
-        from distributed.comm.core import CommClosedError
-        from distributed.scheduler import NoWorkerError
-    except ImportError:
-        raise GraderError(NO_EXTRA) from None
-
-    class Prepare(WorkerPlugin):
-        """Refuses a worker that must not grade."""
-
-        name = "jaxgrader-prepare"
-
-        def setup(self, worker: Any) -> None:
-            prepare()
-
     require_safe(address)
-    security = None
-    if address.startswith("tls:"):
-        security = Security(
-            tls_ca_file=tls["ca"],
-            tls_client_cert=tls["cert"],
-            tls_client_key=tls["key"],
-            require_encryption=True,
-        )
-    try:
-        client = Client(
-            address, security=security, timeout=CONNECT, set_as_default=False
-        )
-    except (OSError, ValueError) as error:
-        raise GraderError(NO_SCHEDULER.format(address=address, why=error)) from None
+    client = connect(address, tls)
     client.run_on_scheduler(set_rules)
     refuse_workers(client, prepare, log)
-    client.register_plugin(Prepare())
+    client.register_plugin(plugin(prepare))
     if not workers(client):
         client.close()
         raise GraderError(NO_WORKER.format(address=address))
     return Slots(
         client.get_executor(pure=False, retries=0),
         count=lambda: max(1, len(workers(client))),
-        lost=(
-            CancelledError,
-            CommClosedError,
-            FutureCancelledError,
-            KilledWorker,
-            NoWorkerError,
-            WorkerLost,
-        ),
+        lost=losses(),
         stop=lambda: client.close(),
         patience=patience,
+    )
+
+
+def connect(address: str, tls: dict[str, str]) -> Any:
+    """Return a client of the scheduler. Raises `GraderError`."""
+    try:
+        from distributed import Client, Security
+    except ImportError:
+        raise GraderError(NO_EXTRA) from None
+    try:
+        security = None
+        if address.startswith("tls:"):
+            security = Security(
+                tls_ca_file=tls["ca"],
+                tls_client_cert=tls["cert"],
+                tls_client_key=tls["key"],
+                require_encryption=True,
+            )
+        return Client(address, security=security, timeout=CONNECT, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise GraderError(NO_SCHEDULER.format(address=address, why=error)) from None
+
+
+def plugin(prepare: Callable[[], object]) -> Any:
+    """Return what refuses a worker that joins and must not grade."""
+    from distributed import WorkerPlugin
+
+    class Prepare(WorkerPlugin):
+        name = "jaxgrader-prepare"
+
+        def setup(self, worker: Any) -> None:
+            prepare()
+
+    return Prepare()
+
+
+def losses() -> tuple[type[BaseException], ...]:
+    """Return what a future raises when it is not the job's fault."""
+    from distributed import CancelledError, KilledWorker
+    from distributed.client import FutureCancelledError
+    from distributed.comm.core import CommClosedError
+    from distributed.scheduler import NoWorkerError
+
+    return (
+        CancelledError,
+        CommClosedError,
+        FutureCancelledError,
+        KilledWorker,
+        NoWorkerError,
+        WorkerLost,
     )
 
 
