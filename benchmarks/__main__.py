@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "notebooks": notebooks.notebooks,
     "batch": batch.batch,
     "coordinator": batch.coordinator,
+    "scale": batch.scale,
 }
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from nbgrader.api import SubmittedAssignment
 from nbgrader.coursedir import CourseDirectory
 from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
@@ -29,7 +30,8 @@ from jaxgrader.autograde import Batch
 from jaxgrader.batch.local import serial
 from jaxgrader.course import Course as Graded
 from jaxgrader.results import Job, SubmissionResult
-from jaxgrader.store import Store
+from jaxgrader.store import State, Store
+from tests.postgres import server
 
 #: How a student answers: two right ways, mistakes, and one that takes its time.
 KINDS = 6
@@ -40,7 +42,7 @@ end = time.process_time() + 2
 while time.process_time() < end:
     pass
 """
-FEW, MANY = 50, 5000
+FEW, MANY, LARGE = 50, 5000, 2000
 
 
 def batch(runtime: Path) -> list[Figure]:
@@ -100,69 +102,107 @@ def run(command: list[Any], root: Path) -> float:
 
 def coordinator(runtime: Path) -> list[Figure]:
     """Write recorded results: few and many submissions; then once more, for nothing."""
-    few = Recorded(runtime / "few", runtime, FEW)
-    many = Recorded(runtime / "many", runtime, MANY)
+    one = list(NOTEBOOKS)[:1]
+    few = Recorded(runtime / "few", runtime, FEW, one)
+    many = Recorded(runtime / "many", runtime, MANY, one)
     return [
         Figure("coordinator, CPU per notebook, of 50", "s", few.cost, bar=0.020),
         Figure("coordinator, CPU per notebook, of 5,000", "s", many.cost, bar=0.020),
-        Figure("the same against 50", "", many.cost, few.cost, bar=1.25),
+        Figure("the same against 50", "s", many.cost, few.cost, bar=1.25),
         Figure("a rerun with nothing to do, of 5,000", "s", many.again, bar=0.010),
         Figure("coordinator, memory grown by 5,000", "MB", many.growth, bar=50),
     ]
 
 
+def scale(runtime: Path) -> list[Figure]:
+    """Write the results of 2,000 students, into both kinds of gradebook."""
+    names = list(NOTEBOOKS)
+    lite = Recorded(runtime / "lite", runtime, LARGE, names)
+    with server() as url:
+        postgres = Recorded(runtime / "postgres", runtime, LARGE, names, url)
+    return [
+        Figure(f"{what}: {which}, CPU per submission", "s", cost, bar=0.020)
+        for what, recorded in (("SQLite", lite), ("PostgreSQL", postgres))
+        for which, cost in (
+            ("the first tenth of 10,000", recorded.early),
+            ("the last tenth", recorded.late),
+        )
+    ]
+
+
 class Recorded:
-    """A course whose submissions all come to one result that was recorded before."""
+    """A course whose submissions all come to results that were recorded before."""
 
     def __init__(
-        self, root: Path, runtime: Path, students: int, db_url: str | None = None
+        self,
+        root: Path,
+        runtime: Path,
+        students: int,
+        names: list[str],
+        db_url: str | None = None,
     ) -> None:
         course = Course(root, runtime)
         root.mkdir()
         config = (CLONE / "nbgrader_config.py").read_text()
         (root / "nbgrader_config.py").write_text(config)
-        name, notebook = next(iter(NOTEBOOKS.items()))
-        shutil.copytree(CLONE / "source" / name, root / "source" / name)
-        course.nbgrader(f"generate_assignment {name}")
-        for number in range(students):
-            folder = root / "submitted" / f"s{number:05}" / name
-            shutil.copytree(root / "release" / name, folder)
-        first = root / "submitted" / "s00000" / name / f"{notebook}.ipynb"
-        answer(name, "right_idiomatic")(first)
+        db = [] if db_url is None else [f"--db={db_url}"]
+        for name in names:
+            shutil.copytree(CLONE / "source" / name, root / "source" / name)
+            course.nbgrader(" ".join(["generate_assignment", name, *db]))
+            for number in range(students):
+                folder = root / "submitted" / f"s{number:05}" / name
+                shutil.copytree(root / "release" / name, folder)
+            first = root / "submitted" / "s00000" / name / f"{NOTEBOOKS[name]}.ipynb"
+            answer(name, "right_idiomatic")(first)
+        self.results: dict[str, SubmissionResult] = {}
         with opened(root, db_url) as graded:
-            self.record(graded, name)
-            self.cost, self.growth = self.measure(graded, name)
-            self.again = self.rerun(graded, name)
+            for name in names:
+                self.record(graded, name)
+            self.measure(graded, names)
+            self.again = self.rerun(graded, names)
+            self.check(graded, students * len(names))
 
     def record(self, graded: Graded, name: str) -> None:
         """Grade one submission for the record."""
         assignment = graded.assignment(name)
         first = graded.submission(graded.folders(name)[0], assignment)
-        self.result = worker.grade(graded.job(first, assignment))
-        if self.result.internal or self.result.unreadable:
-            raise RuntimeError(self.result)
+        result = self.results[name] = worker.grade(graded.job(first, assignment))
+        if result.internal or result.unreadable:
+            raise RuntimeError(result)
 
     def replay(self, job: Job) -> SubmissionResult:
-        return replace(self.result, student=job.student, assignment=job.assignment)
+        return replace(self.results[job.assignment], student=job.student)
 
-    def measure(self, graded: Graded, name: str) -> tuple[float, float]:
-        """Return CPU seconds per notebook, and by how many MB the process grew."""
+    def measure(self, graded: Graded, names: list[str]) -> None:
+        """Note CPU seconds per notebook, and by how many MB the process grew."""
         runner = Batch(graded, graded.config, logging.getLogger("benchmarks"))
         started = time.process_time()
-        plan = runner.plan([name], force=False, missing=True, stale=False)
-        before, count = peak(), 0
+        plan = runner.plan(names, force=False, missing=True, stale=False)
+        before, ends = peak(), []
         for _ in runner.run(plan, serial(), self.replay):
-            count += 1
-        return (time.process_time() - started) / count, peak() - before
+            ends.append(time.process_time())
+        self.cost = (ends[-1] - started) / len(ends)
+        self.growth = peak() - before
+        tenth = max(1, len(ends) // 10)
+        self.early = (ends[tenth] - ends[0]) / tenth
+        self.late = (ends[-1] - ends[-1 - tenth]) / tenth
 
-    def rerun(self, graded: Graded, name: str) -> float:
+    def rerun(self, graded: Graded, names: list[str]) -> float:
         """Return CPU seconds per submission when there is nothing to do."""
         runner = Batch(graded, graded.config, logging.getLogger("benchmarks"))
         started = time.process_time()
-        plan = runner.plan([name], force=False, missing=True, stale=False)
+        plan = runner.plan(names, force=False, missing=True, stale=False)
         if plan.todo:
             raise RuntimeError(f"{len(plan.todo)} were not up to date")
         return (time.process_time() - started) / len(plan.done)
+
+    def check(self, graded: Graded, count: int) -> None:
+        """Raise RuntimeError unless no row is lost."""
+        entries = graded.store.entries().values()
+        written = sum(entry.state is State.GRADED for entry in entries)
+        rows = graded.store.gradebook.db.query(SubmittedAssignment).count()
+        if (written, rows) != (count, count):
+            raise RuntimeError(f"{written} in the ledger, {rows} rows, of {count}")
 
 
 @contextmanager

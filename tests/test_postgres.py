@@ -1,10 +1,6 @@
 """The gradebook in PostgreSQL: a real server, with a Unix socket of its own."""
 
-import os
-import pwd
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +9,7 @@ import sqlalchemy as sql
 
 from jaxgrader.lock import Lock
 from tests.conftest import DOUBLE, Course
+from tests.postgres import server
 from tests.test_autograde import RIGHT, records, write_answer
 from tests.test_cli import jaxgrader
 
@@ -21,29 +18,8 @@ ANSWERS = {"ada": RIGHT, "bob": "def double(x):\n    return 4", "cleo": "1/0"}
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    """A new, empty database; PostgreSQL does not run as root."""
-    programs = max(Path("/usr/lib/postgresql").glob("*/bin"))
-    root = os.geteuid() == 0
-    user = pwd.getpwnam("nobody").pw_uid if root else os.geteuid()
-    with tempfile.TemporaryDirectory(prefix="jgpg-") as name:
-        data = Path(name, "data")
-        data.mkdir(mode=0o700)
-        for path in (Path(name), data):
-            os.chown(path, user, -1)
-
-        def run(program: str, *words: str) -> None:
-            command = [str(programs / program), "-D", str(data), *words]
-            subprocess.run(
-                command, check=True, user=user, cwd=name, stdout=subprocess.DEVNULL
-            )
-
-        run("initdb", "-U", "jax", "--auth=trust", "-E", "UTF8", "--no-sync")
-        options = f"-k {name} -c listen_addresses='' -c fsync=off"
-        run("pg_ctl", "-w", "-l", f"{name}/log", "-o", options, "start")
-        try:
-            yield f"postgresql+psycopg://jax@/postgres?host={name}"
-        finally:
-            run("pg_ctl", "-m", "immediate", "stop")
+    with server() as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
