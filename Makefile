@@ -93,7 +93,7 @@ lab: $(ready)  ## JupyterLab on this course, formgrader and Assignment List read
 .PHONY: requirements
 requirements: $(ready)  ## Pin the environment anew (requirements.txt)
 	$(BIN)/uv pip compile --quiet --upgrade --universal --fork-strategy fewest \
-	  --python-version 3.11 --extra demo --extra test --no-emit-package jaxgrader \
+	  --python-version 3.11 --extra test --no-emit-package jaxgrader \
 	  --custom-compile-command "make requirements" -o requirements.txt pyproject.toml
 
 .PHONY: clean

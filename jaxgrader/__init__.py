@@ -6,7 +6,8 @@
 # Start reading at `nbgrader_config.py` in the course: it names everything that
 # nbgrader takes from here.
 #
-#   cli.py             `jaxgrader autograde`, `install`, `doctor`, `warm`
+#   cli.py             `jaxgrader autograde`, `status`, `install`, `doctor`, `warm`
+#   report.py          what people see of a batch: progress, tables
 #   autograde.py       the class in one batch: what the coordinator does
 #   course.py          what a course has to grade, and jobs of it
 #   doctor.py          what this machine gives, layer by layer

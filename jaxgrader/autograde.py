@@ -78,6 +78,8 @@ class Batch:
     def __init__(self, course: Course, config: Config, log: logging.Logger) -> None:
         self.course, self.store, self.log = course, course.store, log
         self.assignments: dict[str, Assignment] = {}
+        #: Called when a submission is handed to a worker.
+        self.on_start: Callable[[Submission], None] = lambda submission: None
         self.penalties = AssignLatePenalties(config=config)
         self.penalties.init_plugin()
 
@@ -122,6 +124,7 @@ class Batch:
 
     def started(self, task: Task) -> None:
         self.store.start(task.key)
+        self.on_start(task.key)
 
     def tasks(self, plan: Plan) -> list[Task]:
         """Return a task for each submission, with how long it is expected to take."""

@@ -6,12 +6,13 @@ Its subcommands read the course's nbgrader_config.py, as nbgrader's do.
 import contextlib
 import functools
 import json
+import logging
 import os
 import signal
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ipykernel.kernelspec import make_ipkernel_cmd, write_kernel_spec
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_core.application import JupyterApp
 from nbgrader.apps.baseapp import NbGrader, nbgrader_aliases, nbgrader_flags
+from rich.console import Console
 from traitlets import Bool, Enum, Integer, Unicode
 
 from jaxgrader import __version__, doctor
@@ -32,6 +34,14 @@ from jaxgrader.converters import Autograde
 from jaxgrader.course import Course
 from jaxgrader.errors import JaxgraderError
 from jaxgrader.preprocessors import KERNEL
+from jaxgrader.report import (
+    Line,
+    Screen,
+    batch_table,
+    counts,
+    next_steps,
+    status_table,
+)
 from jaxgrader.store import State, Store, explained
 
 
@@ -228,35 +238,49 @@ class BatchApp(NbGrader):
 
     def run(self, batch: Batch) -> int:
         """Grade a plan, with the course held; return the exit status."""
-        states: Counter[State] = Counter()
+        lines: list[Line] = []
         plan = Plan()
         with self.interruptible():
             try:
                 batch.store.recover()
                 plan = self.plan(batch)
                 batch.store.mark_stale(plan.newly_stale, plan.stale_no_more)
-                self.grade_all(batch, plan, states)
+                self.grade_all(batch, plan, lines)
             except KeyboardInterrupt:
-                done, todo = states.total(), len(plan.todo)
-                self.log.error(STOPPED.format(done=done, todo=todo))
+                self.log.error(STOPPED.format(done=len(lines), todo=len(plan.todo)))
                 return COULD_NOT_RUN
             finally:
                 batch.store.end_batch()
-        self.log.info(summary(states))
-        human = states[State.MANUAL] + states[State.FAILED]
+        self.summarise(lines)
+        human = any(line.state is not State.GRADED for line in lines)
         return NEEDS_HUMAN if human else GRADED
 
-    def grade_all(self, batch: Batch, plan: Plan, states: Counter[State]) -> None:
-        """Grade, and count how the submissions end."""
+    def grade_all(self, batch: Batch, plan: Plan, lines: list[Line]) -> None:
+        """Grade; keep a line of each submission."""
         if not plan.todo:
             return
+        console = Console(stderr=True)
+        alive = console.is_terminal and not self.json and self.log_level <= logging.INFO
+        screen = Screen(len(plan.todo), console) if alive else None
         slots = self.slots(batch.course, len(plan.todo))
         try:
-            for finished in batch.run(plan, slots):
-                states[finished.state] += 1
-                self.show(finished)
+            with screen or contextlib.nullcontext():
+                if screen is not None:
+                    batch.on_start = screen.started
+                for finished in batch.run(plan, slots):
+                    lines.append(Line.of_finished(finished))
+                    (screen.finished if screen else self.show)(finished)
         finally:
             slots.stop()
+
+    def summarise(self, lines: list[Line]) -> None:
+        """Say how the batch ended, and what there is to do."""
+        states = Counter(line.state for line in lines)
+        self.log.info(SUMMARY.format(counts=counts(states) or "nothing to do"))
+        if lines and not self.json and self.log_level <= logging.INFO:
+            printer(120).print(batch_table(lines))
+        for step in next_steps(lines):
+            self.log.warning(step)
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -340,15 +364,37 @@ class BatchApp(NbGrader):
             )
 
 
-def summary(states: Mapping[State, int]) -> str:
-    """Return the counts of a batch in words."""
-    counts = ", ".join(f"{count} {state}" for state, count in states.items())
-    return f"Done: {counts or 'nothing to do'}."
+def printer(width: int) -> Console:
+    """Return a console for tables: as wide as the terminal, else so wide."""
+    return Console(width=None if sys.stdout.isatty() else width)
+
+
+class StatusApp(NbGrader):
+    """Say where submissions stand."""
+
+    name = "jaxgrader-status"
+    version = __version__
+    description = (
+        "Say where the submissions of the named assignments (of all that are released, "
+        "if none is named) stand, while a batch runs, too."
+    )
+    aliases = {**nbgrader_aliases}  # noqa: RUF012
+    flags = {**nbgrader_flags}  # noqa: RUF012
+
+    def start(self) -> None:
+        super().start()
+        with explained(self.coursedir.db_url):
+            store = Store(self.coursedir)
+            course = Course(self.coursedir, self.config, store)
+            rows = course.standings(self.extra_args or course.names())
+            store.close()
+        printer(140).print(status_table(rows))
 
 
 #: Exit statuses of `jaxgrader autograde`.
 GRADED, COULD_NOT_RUN, NEEDS_HUMAN = 0, 1, 3
 
+SUMMARY = "Done: {counts}."
 PLAN = "{todo} submissions to grade, {done} up to date, {stale} stale (see --stale)."
 DONE = (
     "[{number}/{total}] {assignment} {student}: {state}, {score:g} of {of:g} points, "
@@ -368,6 +414,7 @@ class JaxgraderApp(Command):
     description = "Grade a JAX and Flax course with nbgrader."
     subcommands = {  # noqa: RUF012
         "autograde": (BatchApp, "Grade the class: all submissions, on all cores"),
+        "status": (StatusApp, "Say where submissions stand, at any moment"),
         "install": (InstallApp, "Register the kernel 'JAX (sandboxed)'"),
         "doctor": (DoctorApp, "Say what this machine gives, and how to get the rest"),
         "warm": (WarmApp, "Fill the compilation cache from the instructor's solutions"),

@@ -20,7 +20,7 @@ from jaxgrader.kernel.sandbox import Limits
 from jaxgrader.preprocessors import RestoreCells
 from jaxgrader.results import Job
 from jaxgrader.rows import Submission
-from jaxgrader.store import Entry, Store, storable
+from jaxgrader.store import Entry, State, Store, storable
 from jaxgrader.worker import versions
 
 #: Settings that tell where things are and how a command runs: no result depends on
@@ -206,6 +206,22 @@ class Course:
         """Tell which submissions have no result, and which have a stale one."""
         for submission in submissions:
             yield submission, self.need(submission, entries.get(submission.key))
+
+    def standings(
+        self, names: Iterable[str]
+    ) -> dict[str, list[tuple[Submission, Need, State | None]]]:
+        """Return where all submissions stand, by assignment."""
+        entries = self.store.entries()
+        found: dict[str, list[tuple[Submission, Need, State | None]]] = {}
+        for name in names:
+            assignment = self.assignment(name)
+            folders = self.folders(name)
+            submissions = (self.submission(path, assignment) for path in folders)
+            found[name] = [
+                (each, need, entries[each.key].state if each.key in entries else None)
+                for each, need in self.sort(submissions, entries)
+            ]
+        return found
 
     def need(self, submission: Submission, entry: Entry | None) -> Need:
         """Tell whether a submission has a result, and a present one."""

@@ -4,6 +4,8 @@ import contextlib
 import datetime
 import json
 import os
+import pty
+import re
 import shutil
 import signal
 import sqlite3
@@ -536,6 +538,51 @@ def test_interrupt_stops_at_once_and_loses_nothing(course: Course) -> None:
     assert (rows(course), tree(course)) == (before, files)
     write_answer(loop, ANSWERS["dan"])
     assert not records(grade(course, "--json")), "nothing is missing"
+
+
+def test_status_tells_where_all_stand(course: Course) -> None:
+    shutil.rmtree(course.root / "autograded" / "late")
+    done = jaxgrader("status", cwd=course.root)
+    assert done.returncode == 0, done.stderr
+    (row,) = [line for line in done.stdout.splitlines() if line.startswith("│ ps")]
+    cells = [cell.strip() for cell in row.strip("│").split("│")]
+    # submitted, not graded, queued, running, graded, stale, manual, failed
+    assert cells == ["ps", "9", "1", "", "", "5", "", "1", "2"]
+
+
+def test_the_end_is_a_table_and_what_to_do_next(course: Course) -> None:
+    done = grade(course, "--force", "--student=[abc]*")
+    assert done.returncode == 3
+    assert "This batch" in done.stdout
+    (row,) = [line for line in done.stdout.splitlines() if line.startswith("│ ps")]
+    cells = [cell.strip() for cell in row.strip("│").split("│")]
+    # ada 5, bob 2, cleo 0 of 10; broken has none
+    assert cells[1:6] == ["2", "2", "2.3", "2", "10"]
+    assert "1 need manual grading (formgrader, Manual Grading): ps ada" in done.stderr
+    assert "1 could not be read, see the messages above: ps broken" in done.stderr
+
+
+def test_a_terminal_shows_progress(course: Course) -> None:
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [PROGRAM, "autograde", "--force", "--student=[ab]*"],
+        cwd=course.root,
+        env={**BARE, "HOME": str(course.root), "TERM": "xterm", "COLUMNS": "100"},
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+    ) as running:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # the end of a terminal
+            while more := os.read(ours, 65536):
+                shown += more
+    os.close(ours)
+    assert running.returncode == 3
+    text = shown.decode()
+    assert "3/3" in text
+    assert "ETA" in text
+    assert re.search(r"ps (ada|bob|broken)  \d+ s", text), "what runs, with its age"
+    assert "ps broken: p.ipynb cannot be read as a notebook" in text
 
 
 def test_dry_run_changes_nothing(course: Course) -> None:

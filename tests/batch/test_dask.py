@@ -1,5 +1,6 @@
 """A cluster of three hosts: own network addresses, own disks, mutual TLS."""
 
+import functools
 import json
 import os
 import shutil
@@ -26,17 +27,17 @@ BRIDGE = f"jg{os.getpid() % 100000}"
 class Host:
     """A machine of the cluster, as far as this one can play it.
 
-    As root it has a network namespace with an address of its own, and sees nothing
-    where the course is; as an ordinary user it is a process with other folders.
+    Where networks can be made it has an address of its own in one, and sees nothing
+    where the course is; for an ordinary user it is a process with other folders.
     """
 
     def __init__(self, number: int, folder: Path, hidden: Path, stack: ExitStack):
         self.folder = folder / f"host{number}"
         self.folder.mkdir()
         self.hidden, self.stack = hidden, stack
-        self.address = f"{NET}.{number + 1}" if as_root() else "127.0.0.1"
+        self.address = f"{NET}.{number + 1}" if has_networks() else "127.0.0.1"
         self.name = f"{BRIDGE}-{number}"
-        if as_root():
+        if has_networks():
             self.add_network(number)
 
     def add_network(self, number: int) -> None:
@@ -53,7 +54,7 @@ class Host:
     def start(self, *words: str, **env: str) -> "subprocess.Popen[str]":
         """Start a program of this environment there."""
         command = [str(PROGRAMS / words[0]), *words[1:]]
-        if as_root():
+        if has_networks():
             hide = 'mount -t tmpfs none "$0" && exec "$@"'
             private = ["unshare", "--mount", "sh", "-c", hide, str(self.hidden)]
             command = ["ip", "netns", "exec", self.name, *private, *command]
@@ -76,8 +77,20 @@ class Host:
         return process
 
 
-def as_root() -> bool:
-    return os.geteuid() == 0
+@functools.cache
+def has_networks() -> bool:
+    """Whether this user may make networks and hide folders here: root, mostly."""
+    probe = f"{BRIDGE}-probe"
+    commands = (
+        ("ip", "netns", "add", probe),
+        ("ip", "-n", probe, "link", "add", "b", "type", "bridge"),
+        ("unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"),
+        ("ip", "netns", "delete", probe),
+    )
+    return all(
+        subprocess.run(command, capture_output=True, check=False).returncode == 0
+        for command in commands
+    )
 
 
 def ip(*words: str) -> None:
@@ -109,7 +122,7 @@ class Cluster:
         text = (CLONE / "deploy" / "dask.yaml").read_text()
         self.config = folder / "dask.yaml"
         self.config.write_text(text.replace("/etc/jaxgrader/tls", str(self.tls)))
-        if as_root():
+        if has_networks():
             ip("link", "add", BRIDGE, "type", "bridge")
             stack.callback(ip, "link", "delete", BRIDGE)
             ip("address", "add", f"{NET}.254/24", "dev", BRIDGE)
