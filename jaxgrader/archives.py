@@ -8,6 +8,7 @@ import tarfile
 from pathlib import Path, PurePosixPath
 
 from jaxgrader.errors import SubmissionError
+from jaxgrader.exchange import find_link
 
 
 def pack(folder: Path, limit: int | None = None) -> bytes:
@@ -38,17 +39,13 @@ def walk(folder: Path) -> list[Path]:
     Raises:
         SubmissionError: if one of them, or the folder itself, is a link or a device.
     """
-    if folder.is_symlink():
-        raise SubmissionError(f"{folder.name} is a symbolic link")
-    found = []
-    for where, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            path = Path(where, name)
-            if path.is_symlink():
-                raise SubmissionError(LINK.format(path=path.relative_to(folder)))
-            if name in files and not path.is_file():
-                raise SubmissionError(NO_FILE.format(path=path.relative_to(folder)))
-        found += [Path(where, name) for name in files]
+    link = find_link(folder)
+    if link is not None:
+        raise SubmissionError(LINK.format(path=link))
+    found = [Path(where, name) for where, _, files in os.walk(folder) for name in files]
+    for path in found:
+        if not path.is_file():
+            raise SubmissionError(NO_FILE.format(path=path.relative_to(folder)))
     return found
 
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import nbgrader.preprocessors as stock
 from nbformat.notebooknode import NotebookNode
 from nbgrader.api import Comment, Grade, MissingEntry, SubmittedNotebook
@@ -68,6 +69,12 @@ class WarmCache(stock.NbGraderPreprocessor):
         except GraderError as error:
             self.log.warning(NOT_WARM.format(why=error))
         return nb, resources
+
+    def warm(self, path: Path) -> int:
+        """Run a source notebook, as `run` does, in its assignment's folder."""
+        ids = {"assignment": path.parent.name, "notebook": path.stem}
+        place = {"nbgrader": ids, "metadata": {"path": str(path.parent)}}
+        return self.run(nbformat.read(path, as_version=4), place)
 
     def run(self, nb: NotebookNode, resources: Resources) -> int:
         """Run a copy of `nb`; return how many compiled programs were new.

@@ -12,7 +12,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import nbformat
 from nbgrader.preprocessors import AssignLatePenalties
 from traitlets.config import Config
 
@@ -193,9 +192,7 @@ def prepare(readiness: Readiness) -> None:
         for name, source in readiness.sources.items():
             unpack(source, Path(folder, name))
             for path in sorted(Path(folder, name).glob("*.ipynb")):
-                ids = {"assignment": name, "notebook": path.stem}
-                place = {"nbgrader": ids, "metadata": {"path": str(path.parent)}}
-                WarmCache(config=config).run(nbformat.read(path, 4), place)
+                WarmCache(config=config).warm(path)
 
 
 def as_result(submission: Submission, result: Any) -> SubmissionResult:

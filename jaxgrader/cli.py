@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import nbformat
 from ipykernel.kernelspec import make_ipkernel_cmd, write_kernel_spec
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_core.application import JupyterApp
@@ -123,9 +122,7 @@ class WarmApp(Command):
         if not notebooks:
             self.exit(f"{folder}: no notebook there. Run this in the course's folder.")
         for path in notebooks:
-            ids = {"assignment": folder.name, "notebook": path.stem}
-            resources = {"nbgrader": ids, "metadata": {"path": str(folder)}}
-            count = WarmCache(parent=self).run(nbformat.read(path, 4), resources)
+            count = WarmCache(parent=self).warm(path)
             print(f"{path}: {count} programs were new to the compilation cache")
 
 

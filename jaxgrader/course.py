@@ -185,7 +185,6 @@ class Course:
 
     def job(self, submission: Submission, assignment: Assignment) -> Job:
         """Return what a worker gets. Raises `SubmissionError` if it cannot be read."""
-        count = len(assignment.notebooks)
         return Job(
             student=submission.student,
             assignment=assignment.name,
@@ -195,7 +194,6 @@ class Course:
             config=self.settings,
             versions=self.versions,
             only=self.coursedir.notebook_id,
-            deadline=deadline(self.limits, count),
         )
 
     def sort(

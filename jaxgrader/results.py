@@ -67,8 +67,6 @@ class Job:
     versions: Mapping[str, str]
     #: Which notebooks, as a file pattern.
     only: str = "*"
-    #: Seconds after which it is given up; more than its limits can add up to.
-    deadline: float = 3600.0
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def test_secrets(person: Person, either: Kernel) -> None:
 
 
 def test_reading_what_is_the_system_s(person: Person, either: Kernel) -> None:
-    paths = ("/etc/shadow", "/etc/machine-id", "/root/.bashrc")
+    paths = ("/etc/shadow", "/etc/machine-id", os.path.expanduser("~root/.bashrc"))
     if person.name == "root":
         person.can(read, [(path,) for path in paths if os.path.exists(path)])
     either.cannot(read, [(path,) for path in paths])
