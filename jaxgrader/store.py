@@ -80,7 +80,6 @@ class Entry:
     submitted: str | None
     tests: str | None
     seconds: float | None
-    sentence: str
     #: These two whatever is being done about it: there is nothing to show; there is,
     #: but of other tests or settings.
     failed: bool = False
@@ -146,7 +145,6 @@ class Store:
                     table.submitted,
                     table.tests,
                     table.seconds,
-                    table.sentence,
                 )
             ).all()
         return {
@@ -155,7 +153,6 @@ class Store:
                 row.submitted,
                 row.tests,
                 row.seconds,
-                row.sentence or "",
                 row.state == State.FAILED,
                 row.stale,
             )
