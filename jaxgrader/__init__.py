@@ -34,6 +34,7 @@
 #   trees.py           compare trees of arrays, and say everything that differs
 #   exports.py         a call as a program: packed, checked, read and run elsewhere
 #   explain.py         why JAX could not trace a function, in the student's words
+#   interpreter.py     runs small programs without compiling them
 #   programs.py        Program and Loop: what a test judges
 #   dataflow.py        what the results depend on, and how often loops turn
 #   stablehlo.py       reads StableHLO, and refuses what is not on its lists

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import os
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +57,9 @@ class WarmCache(stock.NbGraderPreprocessor):
 
     A step of generate_assignment, before the solution is cut out. The kernels of all
     submissions read it, so that nobody pays for the same program twice. The tests run
-    in a checker meanwhile, which keeps nothing: a compiled program has constants in it,
-    and names, and those of hidden tests are nothing for students to read.
+    in a checker meanwhile, and what that compiles is kept apart, for checkers alone: a
+    compiled program has constants in it, and names, and those of hidden tests are
+    nothing for students to read.
     """
 
     def preprocess(self, nb: NotebookNode, resources: Resources) -> Step:
@@ -84,8 +84,9 @@ class WarmCache(stock.NbGraderPreprocessor):
         """
         nb = copy.deepcopy(nb)
         shared = shared_cache(Sandbox(parent=self).platform)
-        before = len(os.listdir(shared))
-        with cache.filling(shared) as new:
+        before = cache.compiled(shared)
+        tests = cache.for_tests(shared, resources["nbgrader"]["assignment"])
+        with cache.filling(shared) as new, cache.filling(tests):
             execute = Execute(parent=self, kernel_name=KERNEL)
             execute.config.SandboxProvisioner.fill = str(new)
             place = {"metadata": resources.get("metadata", {})}
@@ -95,7 +96,7 @@ class WarmCache(stock.NbGraderPreprocessor):
             if has_error(cell):
                 place = {**resources["nbgrader"], "grade_id": grade_id_of(cell)}
                 self.log.warning(OWN_TEST_FAILS.format(**place))
-        return len(os.listdir(shared)) - before
+        return cache.compiled(shared) - before
 
 
 class SaveCells(stock.SaveCells):

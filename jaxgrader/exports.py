@@ -31,6 +31,7 @@ from jax import export
 
 from jaxgrader.errors import ProgramError
 from jaxgrader.explain import USES_LEFT_OVERS, explain
+from jaxgrader.interpreter import interpret
 from jaxgrader.programs import MAX_CONSTANT_BYTES, Program, describe
 from jaxgrader.stablehlo import Array, Module, read_module, to_text
 
@@ -102,6 +103,20 @@ class LoadedProgram:
             # Which ones a compiler raises is nowhere written down.
             raise ProgramError(DOES_NOT_RUN.format(_first_line(error))) from None
         return _unflatten(self.nesting, iter(leaves))
+
+    def interpret(
+        self, args: Sequence[object] = (), kwargs: Mapping[str, object] | None = None
+    ) -> object:
+        """Do what `run` does, where the program is small, without compiling it.
+
+        A program that the interpreter cannot run may end the process.
+        """
+        call = _Call(args, kwargs)
+        _check_inputs(self.module.inputs, call)
+        leaves = interpret(self.module, self.program, call.inputs)
+        if leaves is None:
+            return self.run(args, kwargs)
+        return _unflatten(self.nesting, map(jax.device_put, leaves))
 
     @cached_property
     def _compiled(self) -> jax.stages.Compiled:

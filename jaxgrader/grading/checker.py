@@ -24,7 +24,10 @@ from traitlets.config import Config
 
 from jaxgrader.errors import GraderError
 from jaxgrader.grading.cells import Cells, Ran
+from jaxgrader.kernel import cache
 from jaxgrader.kernel import wire as control
+from jaxgrader.kernel.sandbox import Sandbox
+from jaxgrader.kernel.servers import shared_cache
 
 #: Submissions after which a checker is replaced, and bytes by which it may grow.
 USES, GROWTH = 200, 1 << 30
@@ -74,7 +77,14 @@ class Checker:
         config.pop("Limits", None)  # they are the student's
         config.Sandbox.files = "copy"
         # What tests compile is for no kernel of a student's.
-        config.SandboxProvisioner.pop("fill", None)
+        filling = config.SandboxProvisioner.pop("fill", None)
+        if files is not None:
+            shared = shared_cache(Sandbox(config=config).platform)
+            own = cache.for_tests(shared, files.name)
+            if filling:
+                config.SandboxProvisioner.fill = str(cache.unpublished(own))
+            else:
+                config.SandboxProvisioner.entries = str(own)
         self.cells = Cells(output=OUTPUT, kernel_name=kernel_name, config=config)
         self.files = files
         self.control: socket.socket | None = None

@@ -3,11 +3,11 @@
 What it is: it asks the inspector to read or run a program, and remembers its answers.
 What it is not: a reader of programs; to this process they are bytes.
 
-Guarantees: an answer is remembered only if its program was the first that a fresh
-inspector was given. Most of a class traces to the same few programs, and asking again
-costs more than most tests. A program that breaks into its inspector can then spoil the
-answers about itself, and about what its own submission traced, but never those that
-another submission gets.
+Guarantees: an answer is remembered only if its inspector was given no other program
+before. Most of a class traces to the same few programs, and asking again costs more
+than most tests. A program that breaks into its inspector can then spoil the answers
+about itself, and about what its own submission traced, but never those that another
+submission gets.
 """
 
 import hashlib
@@ -37,6 +37,8 @@ class Inspections:
     def __init__(self, connect: Callable[[], socket.socket | None]) -> None:
         self.connect = connect
         self.inspector: socket.socket | None = None
+        #: The programs that this inspector was given.
+        self.given: set[bytes] = set()
         self.remembered: OrderedDict[bytes, tuple[bytes, bytes]] = OrderedDict()
 
     def close(self) -> None:
@@ -44,6 +46,7 @@ class Inspections:
         if self.inspector is not None:
             self.inspector.close()
             self.inspector = None
+        self.given.clear()
 
     def ask(self, kind: str, body: dict[str, Any]) -> tuple[str, Any]:
         """Return the kind and the body of the inspector's answer.
@@ -57,13 +60,17 @@ class Inspections:
         if (answer := self.remembered.get(key)) is not None:
             self.remembered.move_to_end(key)
             return wire.decode(*answer)
-        first = self.inspector is None
+        self.given.add(body["program"])
+        alone = len(self.given) == 1
         try:
             kind, value = self.exchange(kind, body)
         except wire.WireError:
             self.close()
-            raise
-        if first:
+            if kind != "run":
+                raise
+            # The interpreter may have given up, and its process with it.
+            return self.ask("compile", body)
+        if alone:
             self.remember(key, kind, value)
         return kind, value
 

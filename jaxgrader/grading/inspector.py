@@ -40,6 +40,7 @@ def answer(kind: str, body: dict[str, Any]) -> tuple[str, Any]:
         loaded = exports.load_program(body["program"], args, kwargs)
         if kind == "read":
             return "value", loaded.program.to_value()
-        return "value", loaded.run(args, kwargs)
+        run = loaded.interpret if kind == "run" else loaded.run
+        return "value", run(args, kwargs)
     except ProgramError as error:
         return "refused", str(error)

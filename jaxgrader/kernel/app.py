@@ -10,6 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import zmq
@@ -19,6 +20,8 @@ from ipykernel.kernelapp import IPKernelApp
 from jupyter_client.session import Session
 from traitlets.config import Config
 from zmq.eventloop.zmqstream import ZMQStream
+
+from jaxgrader.kernel import lowered
 
 
 class LocalPub(IOPubThread):
@@ -196,6 +199,7 @@ def set_cache(folder: str) -> None:
         import jax
 
         jax.config.update("jax_compilation_cache_dir", folder)
+        lowered.install(Path(folder))
 
 
 def start_backend(platforms: str) -> None:

@@ -7,7 +7,8 @@ sees links to the entries in a folder of its own, and its own entries stay there
 Guarantees: an entry appears whole or not at all. A poisoned entry would silently change
 results, so only `publish` writes, and only what the instructor's kernel has compiled.
 Assumes JAX's file cache: one file per entry, named by its key. The folder's path would
-be part of that key; every kernel sees the cache at `inside.CACHE`.
+be part of that key; every kernel sees the cache at `inside.CACHE`. The entries of
+`lowered.py` lie beside JAX's own.
 """
 
 import contextlib
@@ -20,6 +21,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from jaxgrader.kernel.lowered import PREFIX
 
 #: JAX stores only what took long to compile and is large; small kernels need it all.
 #: Without XLA's own caches the key does not depend on where the folder is.
@@ -57,11 +60,31 @@ def processor() -> str:
     return "\n".join(sorted(lines))
 
 
+def for_tests(shared: Path, assignment: str) -> Path:
+    """Return the folder for what the tests of an assignment compile.
+
+    It is in no view of a fork server: checkers get copies, and nobody else.
+    """
+    folder = shared.with_name(f"{shared.name}.tests") / assignment
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def unpublished(shared: Path) -> Path:
+    """Return the folder in which `filling` collects new entries for `shared`."""
+    return shared.with_name(f"{shared.name}.new")
+
+
 def link_entries(shared: Path, own: Path) -> None:
     """Let a kernel read the entries in `shared` through its own folder."""
     with contextlib.suppress(FileNotFoundError):
         for entry in os.scandir(shared):
             os.symlink(entry.path, own / entry.name)
+
+
+def compiled(shared: Path) -> int:
+    """Return how many compiled programs there are."""
+    return sum(not name.startswith(PREFIX) for name in os.listdir(shared))
 
 
 def publish(new: Path, shared: Path) -> int:
@@ -88,7 +111,7 @@ def filling(shared: Path) -> Iterator[Path]:
     """
     from fcntl import LOCK_EX, flock  # not on Windows, where nothing is jailed
 
-    new = shared.with_name(f"{shared.name}.new")
+    new = unpublished(shared)
     with shared.with_name(f"{shared.name}.lock").open("w") as lock:
         flock(lock, LOCK_EX)
         new.mkdir(mode=0o700, exist_ok=True)

@@ -315,12 +315,14 @@ def prepare(
     if not request.get("fill"):
         own = Path(request["env"]["JAX_COMPILATION_CACHE_DIR"])
         cache.link_entries(Path(request["cache"]), own)
+        if request.get("entries"):
+            unpack(descriptors.pop(0), own)
     jail.drop_privileges()
     jail.hide()
 
 
 def unpack(descriptor: int, folder: Path) -> None:
-    """Unpack the submission's files, a tar archive of the client's, below `folder`.
+    """Unpack a tar archive of the client's, the submission's files, below `folder`.
 
     It has folders and regular files. (`extractall` is safe from Python 3.11.4 on only.)
     """

@@ -39,6 +39,8 @@ PERIOD = 0.02
 MOST_FILES, DEEPEST = 10_000, 64
 #: Bytes that the smallest file needs in the kernel's memory.
 PAGE = 4096
+#: Bytes of compiled programs that a kernel may be given.
+ENTRIES = 1 << 28
 PORTS = {"shell": 1, "iopub": 2, "stdin": 3, "hb": 4, "control": 5}
 
 
@@ -48,6 +50,12 @@ class SandboxProvisioner(LocalProvisioner):
     fill = Unicode(
         help="A folder for what this kernel compiles, in the place of the compilation "
         "cache. Only for kernels that run the instructor's own code."
+    ).tag(config=True)
+
+    entries = Unicode(
+        help="A folder of compiled programs that this kernel gets a copy of, beside "
+        "those of the compilation cache. Only for kernels that run the instructor's "
+        "own code."
     ).tag(config=True)
 
     leave_out = List(
@@ -133,6 +141,10 @@ class SandboxProvisioner(LocalProvisioner):
             if cwd and not self.server.view.writable:
                 request["files"] = True
                 descriptors.insert(0, pack(Path(cwd), self.limits.disk, self.leave_out))
+            if os.path.isdir(self.entries):
+                request["entries"] = True
+                files = int("files" in request)
+                descriptors.insert(files, pack(Path(self.entries), ENTRIES))
             assert self.connection is not None
             try:
                 wire.send_request(self.connection, request, descriptors)
