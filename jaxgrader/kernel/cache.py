@@ -76,10 +76,12 @@ def unpublished(shared: Path) -> Path:
 
 
 def link_entries(shared: Path, own: Path) -> None:
-    """Let a kernel read the entries in `shared` through its own folder."""
+    """Let a kernel read the entries in `shared` through its own folder, where it has
+    none of the same name."""
     with contextlib.suppress(FileNotFoundError):
         for entry in os.scandir(shared):
-            os.symlink(entry.path, own / entry.name)
+            with contextlib.suppress(FileExistsError):
+                os.symlink(entry.path, own / entry.name)
 
 
 def compiled(shared: Path) -> int:

@@ -314,9 +314,9 @@ def prepare(
         unpack(descriptors.pop(0), Path(request["scratch"]))
     if not request.get("fill"):
         own = Path(request["env"]["JAX_COMPILATION_CACHE_DIR"])
-        cache.link_entries(Path(request["cache"]), own)
         if request.get("entries"):
             unpack(descriptors.pop(0), own)
+        cache.link_entries(Path(request["cache"]), own)
     jail.drop_privileges()
     jail.hide()
 
