@@ -95,6 +95,9 @@ def widest(module: Any) -> int | None:
         if op.name not in KNOWN or (op.name in PARTIAL and is_whole(op)):
             unknown.append(op.name)
             return ir.WalkResult.INTERRUPT
+        if not all(is_known(value.type) for value in (*op.operands, *op.results)):
+            unknown.append(op.name)
+            return ir.WalkResult.INTERRUPT
         taken = [elements_of(value.type) for value in op.operands]
         given = [elements_of(value.type) for value in op.results]
         widths.append(work(op.name, taken or [1], given or [1]))
@@ -118,6 +121,13 @@ def is_whole(op: Any) -> bool:
     """Whether an operation gives integers."""
     kind = ir.RankedTensorType(op.results[0].type)
     return isinstance(kind.element_type, ir.IntegerType)
+
+
+def is_known(kind: Any) -> bool:
+    """Whether these are numbers that XLA rounds as the interpreter does."""
+    tensor = isinstance(kind, ir.RankedTensorType)
+    known = (ir.F32Type, ir.IntegerType)
+    return tensor and isinstance(ir.RankedTensorType(kind).element_type, known)
 
 
 def elements_of(kind: Any) -> int:

@@ -30,6 +30,8 @@ from typing import Any
 PREFIX = "lowered-"
 #: Bytes of a constant that is still worth hashing.
 CONSTANT = 1 << 16
+#: Bytes of the digest that an entry begins with.
+DIGEST = 32
 
 
 class Unknown(Exception):
@@ -258,7 +260,7 @@ def install(folder: Path) -> None:
         if path is None:
             return lower(module_name, jaxpr, **rest)
         with contextlib.suppress(OSError, ir.MLIRError, ValueError):
-            module = ir.Module.parse(path.read_bytes(), mlir.make_ir_context())
+            module = ir.Module.parse(read(path), mlir.make_ir_context())
             state = mlir.ShapePolyLoweringState((), tuple(rest["platforms"]))
             return mlir.LoweringResult(module, [], [], state)
         result = lower(module_name, jaxpr, **rest)
@@ -292,6 +294,19 @@ def start_lapack() -> None:
     lapack.prepare_lapack_call("geqrf_ffi", numpy.dtype("float32"))  # type: ignore[no-untyped-call]
 
 
+def read(path: Path) -> bytes:
+    """Return the module in a file.
+
+    Raises:
+        OSError: if there is none.
+        ValueError: if it is damaged: MLIR may end the process for it.
+    """
+    content = path.read_bytes()
+    if hashlib.sha256(content[DIGEST:]).digest() != content[:DIGEST]:
+        raise ValueError(f"{path} is damaged")
+    return content[DIGEST:]
+
+
 def keep(path: Path, module: Any) -> None:
     """Write a module to a file, at once and whole, if there is room for it."""
     from jaxlib.mlir import passmanager
@@ -302,9 +317,10 @@ def keep(path: Path, module: Any) -> None:
         strip.run(copy)
         written = io.BytesIO()
         copy.write_bytecode(file=written)
+    content = written.getvalue()
     with contextlib.suppress(OSError):
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(written.getvalue())
+            file.write(hashlib.sha256(content).digest() + content)
         os.replace(file.name, path)
 
 

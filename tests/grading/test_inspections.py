@@ -78,6 +78,18 @@ def test_only_a_fresh_inspector_is_believed_for_others(inspectors: Inspectors) -
     assert len(inspectors.started) == 2
 
 
+def test_a_program_spoils_no_answers_but_its_own(inspectors: Inspectors) -> None:
+    asking = Inspections(inspectors.connect)
+    asking.ask("read", body(2.0))
+    asking.ask("run", body(2.0))  # of the same program: if it lies, then of itself
+    asking.ask("run", body(2.0, X + 1))
+    asking.close()
+    asking.ask("read", body(2.0))
+    asking.ask("run", body(2.0))
+    asking.ask("run", body(2.0, X + 1))
+    assert len(inspectors.started) == 1
+
+
 def test_every_answer_is_a_fresh_copy(inspectors: Inspectors) -> None:
     asking = Inspections(inspectors.connect)
     _, first = asking.ask("run", body(2.0))
@@ -96,19 +108,50 @@ def test_refusals_are_remembered_too(inspectors: Inspectors) -> None:
     assert len(inspectors.started) == 1
 
 
-def test_an_inspector_that_ends_is_replaced(inspectors: Inspectors) -> None:
+@pytest.mark.parametrize(("kind", "dead"), [("read", 1), ("run", 2)])
+def test_an_inspector_that_ends_is_replaced(
+    inspectors: Inspectors, kind: str, dead: int
+) -> None:
+    left = list(range(dead))
+
     def connect() -> socket.socket:
-        if inspectors.started:
+        if not left:
             return inspectors.connect()
-        inspectors.connect()
+        left.pop()
         ours, theirs = socket.socketpair()
         theirs.close()
         return ours
 
     asking = Inspections(connect)
-    with pytest.raises(wire.Closed):
-        asking.ask("run", body(2.0))
-    assert asking.ask("run", body(2.0))[0] == "value"
+    with pytest.raises(wire.WireError):
+        asking.ask(kind, body(2.0))
+    assert asking.ask(kind, body(2.0))[0] == "value"
+
+
+def test_what_ends_the_interpreter_is_compiled(inspectors: Inspectors) -> None:
+    """An inspector that ends for a program is asked once more, without interpreter."""
+    asked = []
+
+    def connect() -> socket.socket:
+        ours, theirs = socket.socketpair()
+        inspectors.sockets.append(ours)
+
+        def attend() -> None:
+            with theirs:
+                kind, request = wire.receive(theirs)
+                asked.append(kind)
+                if kind != "run":
+                    wire.send(theirs, *inspector.answer(kind, request))
+
+        serving = threading.Thread(target=attend)
+        serving.start()
+        inspectors.started.append(serving)
+        return ours
+
+    kind, [got] = Inspections(connect).ask("run", body(2.0))
+    assert kind == "value"
+    np.testing.assert_array_equal(got, X * 2)
+    assert asked == ["run", "compile"]
 
 
 def test_no_inspector() -> None:

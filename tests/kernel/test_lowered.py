@@ -1,0 +1,86 @@
+"""Lowered programs from the cache: the same modules as JAX's own, letter for letter."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jaxgrader.kernel import lowered
+from tests.kernel.lowered_programs import CASES
+
+#: JAX lowers these each time: what they hold cannot be spelled for certain.
+NEVER = {"callback", "own primitive", "print", "large constant"}
+
+
+def lower_all(folder: Path, *extra: str) -> dict[str, dict[str, str]]:
+    """Lower all cases in a new process: what came of them, by pass and name."""
+    command = [sys.executable, "-m", "tests.kernel.lowered_programs", str(folder)]
+    done = subprocess.run(
+        [*command, *extra],
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    passes: dict[str, dict[str, str]] = json.loads(done.stdout)
+    return passes
+
+
+@pytest.fixture(scope="module")
+def passes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """One process that fills a cache, and a second one that has it from the start."""
+    folder = tmp_path_factory.mktemp("cache")
+    first = lower_all(folder)
+    second = lower_all(folder)
+    return {**first, "second process": second["kept"]} | {
+        f"second {name}": values for name, values in second.items()
+    }
+
+
+def test_modules_are_those_that_jax_makes(passes: dict[str, dict[str, str]]) -> None:
+    # The cases differ by little from each other: one that is mistaken for another
+    # would have the other's text.
+    assert passes["plain"].keys() == CASES.keys()
+    for kind in ("kept", "found", "second process"):
+        assert passes[kind] == passes["plain"], kind
+
+
+def test_each_is_lowered_once(passes: dict[str, dict[str, str]]) -> None:
+    assert set(passes["misses"]) == CASES.keys()
+    assert set(passes["misses again"]) == NEVER
+    assert set(passes["second misses"]) == NEVER
+
+
+def test_what_was_found_computes_the_same(passes: dict[str, dict[str, str]]) -> None:
+    # In a process that has lowered none of it: LAPACK must be ready all the same.
+    assert passes["second values"] == passes["values"]
+    assert "nan" not in passes["values"]["qr"]
+
+
+def test_a_damaged_entry_is_lowered_again(tmp_path: Path) -> None:
+    first = lower_all(tmp_path, "add")
+    (entry,) = tmp_path.glob(f"{lowered.PREFIX}*add*")
+    good = entry.read_bytes()
+    for bad in (b"", good[:-3], good[:40], bytes(reversed(good))):
+        entry.write_bytes(bad)
+        again = lower_all(tmp_path, "add")
+        assert again["kept"] == first["plain"]
+        assert set(again["misses"]) == {"add"}
+        assert entry.read_bytes() == good
+
+
+def test_another_jax_is_left_as_it_is(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\n"
+        "from jax._src.interpreters import mlir\n"
+        "from jaxgrader.kernel import lowered\n"
+        "def other(module_name, jaxpr, new): ...\n"
+        "mlir.lower_jaxpr_to_module = other\n"
+        "lowered.install(Path(sys.argv[1]))\n"
+        "assert mlir.lower_jaxpr_to_module is other\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
