@@ -3,6 +3,7 @@
 Apart from `cli.py`, since what they import is of no use to a batch.
 """
 
+import datetime
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from traitlets import Bool, Enum, List, Unicode
 
 from jaxgrader import __version__
 from jaxgrader.errors import GraderError
-from jaxgrader.reporting.export import FORMATS, TABLES, Export
+from jaxgrader.reporting.export import FORMATS, TABLES, Export, put
+from jaxgrader.reporting.page import by_name, by_pseudonym, render
 from jaxgrader.reporting.records import Records, read_records
 from jaxgrader.store import Store, explained
 
@@ -89,6 +91,48 @@ class ExportApp(ReadingApp):
             return
         for path in export.write(records, self.tables or TABLES, Path(self.to)):
             print(path)
+
+
+class ReportApp(ReadingApp):
+    """Write the class report."""
+
+    name = "jaxgrader-report"
+    description = (
+        "Write the class report on the named assignments (on all, if none is named): "
+        "one page of HTML that needs nothing but itself."
+    )
+    examples = """
+        jaxgrader report
+        jaxgrader report nnx-fori-loop --anonymous --to=for-class.html
+    """
+    to = Unicode("report.html", help="The file.").tag(config=True)
+    anonymous = Bool(
+        False,
+        help=(
+            "Leave out names, ids and what few students' errors said, for showing it "
+            "in class. The codes that stand for students stay the same."
+        ),
+    ).tag(config=True)
+
+    aliases = {  # noqa: RUF012
+        **nbgrader_aliases,
+        "course": "CourseDirectory.course_id",
+        "to": "ReportApp.to",
+    }
+    flags: Any = {  # noqa: RUF012
+        **nbgrader_flags,
+        "anonymous": ({"ReportApp": {"anonymous": True}}, anonymous.help),
+    }
+
+    def start(self) -> None:
+        super().start()
+        records = self.records()
+        root = Path(self.coursedir.root)
+        voice = by_pseudonym(records, root) if self.anonymous else by_name(records)
+        made = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+        page = render(records, voice, self.coursedir.course_id or "Course", made)
+        put(Path(self.to), lambda file: file.write(page.encode()))
+        print(self.to)
 
 
 ONE_TABLE = "The standard output takes one table: name one with --table, or a folder."

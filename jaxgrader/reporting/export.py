@@ -9,8 +9,9 @@ written beside its place and then moved there, never half.
 """
 
 import csv
+import functools
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -41,18 +42,9 @@ class Export:
         """
         written = []
         for name in names:
-            path = folder / f"{name}.{self.format}"
-            beside = path.with_name(f".{path.name}.{os.getpid()}")
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                with beside.open("wb") as file:
-                    self.write_table(getattr(records, TABLES[name]), file)
-                beside.replace(path)
-            except OSError as error:
-                raise GraderError(NO_FILE.format(path=path, why=error)) from error
-            finally:
-                beside.unlink(missing_ok=True)
-            written.append(path)
+            table = getattr(records, TABLES[name])
+            written.append(folder / f"{name}.{self.format}")
+            put(written[-1], functools.partial(self.write_table, table))
         return written
 
     def write_table(self, table: pl.DataFrame, file: IO[bytes]) -> None:
@@ -75,6 +67,25 @@ class Export:
         spell = harmless if self.spreadsheet else spelled
         writer.writerows(map(spell, row) for row in table.iter_rows())
         return "".join(lines)
+
+
+def put(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file beside its place, then move it there.
+
+    Raises:
+        GraderError: if it cannot be written; what was there before is still there.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with beside.open("wb") as file:
+                write(file)
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise GraderError(NO_FILE.format(path=path, why=error)) from error
 
 
 class Lines(list[str]):
@@ -115,5 +126,5 @@ FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 MARK = b"\xef\xbb\xbf"
 
 NO_FILE = (
-    "{path} cannot be written ({why}). Name another folder with --to, or mend this one."
+    "{path} cannot be written ({why}). Name another place with --to, or mend this one."
 )
