@@ -8,10 +8,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
-from markupsafe import Markup
 
 from jaxgrader.reporting import plots
 from jaxgrader.reporting.mistakes import Mistake, Verdict, find_mistakes
+from jaxgrader.reporting.pieces import (
+    Chart,
+    Row,
+    Said,
+    Table,
+    distribution,
+    duration,
+    number,
+)
 from jaxgrader.reporting.plots import Drawing, Spread
 from jaxgrader.reporting.records import NOT_SUBMITTED, WORST, Records
 from jaxgrader.reporting.structure import (
@@ -22,46 +30,6 @@ from jaxgrader.reporting.structure import (
 )
 from jaxgrader.results import Outcome
 from jaxgrader.store import State
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a program said, to be shown as it is."""
-
-    text: str
-
-
-Cell = str | Said
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of a table, and the students behind it by the names of the report."""
-
-    cells: tuple[Cell, ...]
-    people: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table; `numbers` are the places of the columns that hold numbers."""
-
-    caption: str
-    columns: tuple[str, ...]
-    rows: list[Row]
-    numbers: frozenset[int] = frozenset()
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A plot, and the table beside it."""
-
-    title: str
-    svg: Markup
-    table: Table
-    note: str = ""
-    #: The roles of colours, where the reader needs to be told.
-    key: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,19 +72,18 @@ class Voice:
 def contents(records: Records, voice: Voice, course: str, made: str) -> Contents:
     """Return the report on some records."""
     submissions = records.submissions.with_columns(graded=GRADED)
-    names = submissions["assignment"].unique(maintain_order=True).to_list()
     sections = [
         Report(records, submissions, name, f"a{number}", voice).section()
-        for number, name in enumerate(names, start=1)
+        for number, name in enumerate(records.assignments, start=1)
     ]
     charts = [whole_class(submissions)] if len(submissions) else []
-    if len(names) > 1:
+    if len(sections) > 1:
         charts.insert(0, comparison(submissions, sections))
     there = submissions.filter(pl.col("state") != NOT_SUBMITTED)
     waiting = there.filter(pl.col("needs_manual_grade"))
     facts = [
         ("students", f"{submissions['student_id'].n_unique():,}"),
-        ("assignments", str(len(names))),
+        ("assignments", str(len(sections))),
         ("submissions", f"{len(there):,}"),
         ("graded", f"{there['graded'].sum():,}"),
         ("wait for a human", f"{len(waiting):,}"),
@@ -411,33 +378,6 @@ def percent(frame: pl.DataFrame) -> pl.Series:
     return frame.select(share.alias("share"))["share"]
 
 
-def distribution(name: str, title: str, shares: pl.Series) -> Chart:
-    """Return how many scores lie in each tenth; full marks stand alone."""
-    edges = list(range(0, 100, 10))
-    counts = [
-        int(((shares >= low) & (shares < low + 10)).sum())
-        if low
-        else int((shares < 10).sum())
-        for low in edges
-    ]
-    full = int((shares >= 100).sum())
-    labels = [f"{low}" for low in edges] + ["100"]
-    middle, mean = shares.median(), shares.mean()
-    described = (
-        f"{len(shares)} scores in per cent of the points: mean {number(mean, 1)}, median "
-        f"{number(middle, 1)}; {full} with full marks."
-    )
-    drawing = Drawing(name, title, described)
-    svg = plots.columns(drawing, labels, [*counts, full], "full")
-    rows = [
-        Row((f"{low} % to {low + 10} %", str(count)))
-        for low, count in zip(edges, counts, strict=True)
-    ]
-    rows.append(Row(("100 %", str(full))))
-    table = Table(title, ("score", "students"), rows, frozenset({1}))
-    return Chart(title, svg, table, described)
-
-
 def whole_class(submissions: pl.DataFrame) -> Chart:
     """Return how the class stands over all assignments of the report."""
     totals = (
@@ -496,23 +436,6 @@ def comparison(submissions: pl.DataFrame, sections: Sequence[Section]) -> Chart:
     table = Table(drawing.title, columns, rows, frozenset(range(1, len(columns))))
     svg = plots.spreads(drawing, spreads)
     return Chart(drawing.title, svg, table, drawing.description)
-
-
-def number(value: object, digits: int = 2) -> str:
-    """Return a number as people write it, "?" for none."""
-    if not isinstance(value, float):
-        return "?"
-    text = f"{value:.{digits}f}"
-    return text.rstrip("0").rstrip(".") if digits else text
-
-
-def duration(seconds: object) -> str:
-    """Return a time in its largest unit."""
-    assert isinstance(seconds, int | float)
-    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 #: Of the mistakes of an assignment, and of a sentence, what is shown at most.

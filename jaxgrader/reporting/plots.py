@@ -11,6 +11,7 @@ that a strict content policy lets it be; no id that another plot has.
 import io
 import math
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -76,7 +77,10 @@ class Drawing:
     def finish(self, figure: Figure) -> Markup:
         """Return the figure as a part of the page."""
         file = io.StringIO()
-        with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": self.name}):
+        settings: Any = {"svg.fonttype": "none", "svg.hashsalt": f"{self.name}-plot"}
+        with mpl.rc_context(settings), warnings.catch_warnings():
+            # Letters come from the reader's fonts, not from matplotlib's.
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")
             figure.savefig(file, format="svg", metadata=NO_METADATA)
         # Ours: every text in it passed matplotlib's escaping.
         root = ElementTree.fromstring(file.getvalue())  # noqa: S314

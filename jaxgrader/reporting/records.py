@@ -71,6 +71,7 @@ NOT_SUBMITTED = "not submitted"
 class Records:
     """One moment of a course; each frame begins with nbgrader's columns."""
 
+    assignments: tuple[str, ...]
     #: By student and assignment; then by notebook; then by cell that has points.
     submissions: pl.DataFrame
     notebooks: pl.DataFrame
@@ -107,6 +108,7 @@ def read_records(engine: Engine, names: Sequence[str] = ()) -> Records:
     sources = tables.cells.join(tables.notebooks, on="book")
     sources = sources.join(tables.assignments, on="task")
     return Records(
+        tuple(tables.assignments["assignment"]),
         submissions=submission_frame(tables, cells, notebooks),
         notebooks=notebooks.select(*STOCK, *PART),
         cells=cells.select(*STOCK, *CELL),
