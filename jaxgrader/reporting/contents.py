@@ -169,12 +169,13 @@ class Report:
         """Return how scores are distributed: of the whole, then of each notebook."""
         if not len(self.graded):
             return []
-        found = [distribution(f"{self.slug}-scores", "Scores", percent(self.graded))]
+        what, name = f"Scores in {self.name}", f"{self.slug}-scores"
+        found = [distribution(name, "Scores", what, percent(self.graded))]
         books = self.notebooks["notebook"].unique().sort().to_list()
         for position, book in enumerate(books if len(books) > 1 else []):
             part = self.notebooks.filter(pl.col("notebook") == book)
-            name = f"{self.slug}-scores-{position}"
-            found.append(distribution(name, f"Scores of {book}", percent(part)))
+            title, what = f"Scores of {book}", f"Scores of {book} in {self.name}"
+            found.append(distribution(f"{name}-{position}", title, what, percent(part)))
         return found
 
     def outcomes(self) -> Chart | None:
@@ -202,7 +203,7 @@ class Report:
         )
         columns = ("test", "passed", *used)
         numbers = frozenset(range(1, len(columns)))
-        table = Table("Submissions by test and outcome", columns, rows, numbers)
+        table = Table(f"Tests and outcomes in {self.name}", columns, rows, numbers)
         return Chart(drawing.title, svg, table, key=tuple(used))
 
     def by_test(self) -> list[tuple[str, dict[str, int]]]:
@@ -296,7 +297,8 @@ class Report:
             count = ((hours > low) & (hours <= high)).sum()
             rows.append(Row((said, str(count), f"{100 * count / len(hours):.0f} %")))
         columns = ("against the deadline", "submissions", "share")
-        table = Table("When submissions came", columns, rows, frozenset({1, 2}))
+        caption = f"When submissions of {self.name} came"
+        table = Table(caption, columns, rows, frozenset({1, 2}))
         worst = late.max()
         drawing = Drawing(
             f"{self.slug}-arrivals",
@@ -340,7 +342,8 @@ class Report:
             )
             for low, high, count in zip(edges, bounds, counts, strict=True)
         ]
-        table = Table(drawing.title, ("time", "submissions"), rows, frozenset({1}))
+        caption = f"Seconds to grade {self.name}"
+        table = Table(caption, ("time", "submissions"), rows, frozenset({1}))
         svg = plots.columns(drawing, labels, counts)
         return Chart(drawing.title, svg, table, drawing.description)
 
@@ -359,7 +362,7 @@ class Report:
             .rows()
         ]
         caption = (
-            f"Far longer than the rest: {len(far)} submissions above {fence:.1f} s "
+            f"Far longer than the rest of {self.name}: {len(far)} above {fence:.1f} s "
             "(the upper quartile, and three times the distance of the quartiles)"
         )
         columns = ("student", "time", "score")
@@ -385,7 +388,7 @@ def whole_class(submissions: pl.DataFrame) -> Chart:
         .agg(pl.col("score", "max_score").sum(), there=pl.col("graded").any())
         .filter("there")
     )
-    return distribution("class", "The class: all points together", percent(totals))
+    return distribution("class", TOGETHER, TOGETHER, percent(totals))
 
 
 def comparison(submissions: pl.DataFrame, sections: Sequence[Section]) -> Chart:
@@ -440,6 +443,7 @@ def comparison(submissions: pl.DataFrame, sections: Sequence[Section]) -> Chart:
 
 #: Of the mistakes of an assignment, and of a sentence, what is shown at most.
 MOST, LONGEST, OUTLIERS = 40, 600, 10
+TOGETHER = "The class: all points together"
 UNREAD = "could not be read"
 DAY, EVER = 24.0, float("inf")
 ARRIVALS = (

@@ -49,7 +49,7 @@ class Chart:
     key: tuple[str, ...] = ()
 
 
-def distribution(name: str, title: str, shares: pl.Series) -> Chart:
+def distribution(name: str, title: str, caption: str, shares: pl.Series) -> Chart:
     """Return how many scores lie in each tenth; full marks stand alone."""
     edges = list(range(0, 100, 10))
     counts = [
@@ -72,7 +72,7 @@ def distribution(name: str, title: str, shares: pl.Series) -> Chart:
         for low, count in zip(edges, counts, strict=True)
     ]
     rows.append(Row(("100 %", str(full))))
-    table = Table(title, ("score", "students"), rows, frozenset({1}))
+    table = Table(caption, ("score", "students"), rows, frozenset({1}))
     return Chart(title, svg, table, described)
 
 

@@ -102,7 +102,7 @@ def rows(soup: BeautifulSoup, caption: str) -> list[list[str]]:
 
 def test_scores(soup: BeautifulSoup) -> None:
     # 5 who unrolled a loop have 2 of 3 points (one of them late), 5 have 1, 3 have 3.
-    assert rows(soup, "^Scores$") == [
+    assert rows(soup, "^Scores in ps$") == [
         *([f"{low} % to {low + 10} %", "0"] for low in (0, 10, 20)),
         ["30 % to 40 %", "5"],
         ["40 % to 50 %", "0"],
@@ -116,7 +116,7 @@ def test_scores(soup: BeautifulSoup) -> None:
 
 
 def test_pass_rates_hardest_first(soup: BeautifulSoup) -> None:
-    assert rows(soup, "by test and outcome") == [
+    assert rows(soup, "Tests and outcomes in ps") == [
         ["test_structure", "62 %", "8", "5", "0"],
         ["test_values", "62 %", "8", "0", "5"],
     ]
@@ -146,11 +146,11 @@ def test_who_unrolled_the_loop(soup: BeautifulSoup) -> None:
 
 
 def test_lateness_and_time(soup: BeautifulSoup) -> None:
-    times = dict(row[:2] for row in rows(soup, "When submissions came"))
+    times = dict(row[:2] for row in rows(soup, "When submissions of ps came"))
     assert times["late by more than a day"] == "1"
     assert times["on the last day"] == "12"
     assert "The latest: 2.0 days." in soup.get_text()
-    assert rows(soup, "Far longer than the rest")[0][:2] == [
+    assert rows(soup, "Far longer than the rest of ps")[0][:2] == [
         "Given3 Family3 (uid003)",
         "60.0 s",
     ]
