@@ -14,7 +14,6 @@ from traitlets import Bool, Enum, List, Unicode
 from jaxgrader import __version__
 from jaxgrader.errors import GraderError
 from jaxgrader.reporting.export import FORMATS, TABLES, Export, put
-from jaxgrader.reporting.page import by_name, by_pseudonym, render
 from jaxgrader.reporting.records import Records, read_records
 from jaxgrader.store import Store, explained
 
@@ -126,6 +125,9 @@ class ReportApp(ReadingApp):
 
     def start(self) -> None:
         super().start()
+        # Here, since an export has no use for what draws plots.
+        from jaxgrader.reporting.page import by_name, by_pseudonym, render
+
         records = self.records()
         root = Path(self.coursedir.root)
         voice = by_pseudonym(records, root) if self.anonymous else by_name(records)

@@ -6,6 +6,7 @@
     pseudonyms.py  the class without its names
     contents.py    what the report says, as records
     structure.py   what the tests of a program's structure found
+    resources.py   what submissions took, and the outliers
     mistakes.py    the same mistake of many students as one
     pieces.py      tables, and plots with a table beside each
     plots.py       plots as SVG that is a part of the page

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from jaxgrader.reporting import plots
+from jaxgrader.reporting import plots, resources
 from jaxgrader.reporting.mistakes import Mistake, Verdict, find_mistakes
 from jaxgrader.reporting.pieces import (
     Chart,
@@ -22,6 +22,7 @@ from jaxgrader.reporting.pieces import (
 )
 from jaxgrader.reporting.plots import Drawing, Spread
 from jaxgrader.reporting.records import NOT_SUBMITTED, WORST, Records
+from jaxgrader.reporting.resources import MEASURES
 from jaxgrader.reporting.structure import (
     AS_ASKED,
     FINDINGS,
@@ -127,11 +128,19 @@ class Report:
 
     def section(self) -> Section:
         """Return what there is to say."""
+        measures = [each for each in MEASURES if len(each.of(self.graded))]
         charts: list[Chart | None] = [
             *self.scores(),
             self.outcomes(),
             self.arrivals(),
-            self.lengths(),
+            *(
+                resources.plot(measure, self.graded, self.slug, self.name)
+                for measure in measures
+            ),
+        ]
+        far = [
+            resources.outliers(measure, self.graded, self.name, self.voice.name)
+            for measure in measures
         ]
         often, rare = self.mistakes()
         return Section(
@@ -142,7 +151,7 @@ class Report:
             often,
             rare,
             self.structure(),
-            list(filter(None, [self.outliers()])),
+            [table for table in far if table is not None],
         )
 
     def people(self, ids: Iterable[str]) -> tuple[str, ...]:
@@ -316,58 +325,6 @@ class Report:
             " ".join(notes),
         )
 
-    def lengths(self) -> Chart | None:
-        """Return how long the submissions took to grade."""
-        seconds = self.graded["seconds"].drop_nulls()
-        if not len(seconds):
-            return None
-        edges = [0, 1, 2, 3, 5, 8, 12, 20, 30, 60, 120]
-        labels = [f"{edge}" for edge in edges[:-1]] + [f"{edges[-1]}+"]
-        bounds = [*edges[1:], float("inf")]
-        counts = [
-            int(((seconds >= low) & (seconds < high)).sum())
-            for low, high in zip(edges, bounds, strict=True)
-        ]
-        drawing = Drawing(
-            f"{self.slug}-seconds",
-            "Seconds to grade",
-            f"Median {number(seconds.median())} s, longest {number(seconds.max())} s.",
-        )
-        rows = [
-            Row(
-                (
-                    f"{low} s to {high} s" if high < EVER else f"{low} s and more",
-                    str(count),
-                )
-            )
-            for low, high, count in zip(edges, bounds, counts, strict=True)
-        ]
-        caption = f"Seconds to grade {self.name}"
-        table = Table(caption, ("time", "submissions"), rows, frozenset({1}))
-        svg = plots.columns(drawing, labels, counts)
-        return Chart(drawing.title, svg, table, drawing.description)
-
-    def outliers(self) -> Table | None:
-        """Return the submissions that took far longer than the rest."""
-        times = self.graded.filter(pl.col("seconds").is_not_null())
-        if len(times) < 4:
-            return None
-        lower, upper = (times["seconds"].quantile(q) or 0.0 for q in (0.25, 0.75))
-        fence = upper + 3 * max(upper - lower, 0.1 * upper)
-        far = times.filter(pl.col("seconds") > fence).sort("seconds", descending=True)
-        rows = [
-            Row((self.voice.name(student), f"{seconds:.1f} s", number(score)))
-            for student, seconds, score in far.head(OUTLIERS)
-            .select("student_id", "seconds", "score")
-            .rows()
-        ]
-        caption = (
-            f"Far longer than the rest of {self.name}: {len(far)} above {fence:.1f} s "
-            "(the upper quartile, and three times the distance of the quartiles)"
-        )
-        columns = ("student", "time", "score")
-        return Table(caption, columns, rows, frozenset({1, 2})) if rows else None
-
 
 def passed(counts: dict[str, int]) -> float:
     """Return the percentage of those who passed."""
@@ -442,7 +399,7 @@ def comparison(submissions: pl.DataFrame, sections: Sequence[Section]) -> Chart:
 
 
 #: Of the mistakes of an assignment, and of a sentence, what is shown at most.
-MOST, LONGEST, OUTLIERS = 40, 600, 10
+MOST, LONGEST = 40, 600
 TOGETHER = "The class: all points together"
 UNREAD = "could not be read"
 DAY, EVER = 24.0, float("inf")

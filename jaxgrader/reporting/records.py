@@ -46,10 +46,19 @@ SUBMISSION = (
     "tests_passed",
     "needs_manual_grade",
     "seconds",
+    "memory",
     "host",
     "sentence",
 )
-PART = ("notebook", "outcome", "tests", "tests_passed", "needs_manual_grade", "seconds")
+PART = (
+    "notebook",
+    "outcome",
+    "tests",
+    "tests_passed",
+    "needs_manual_grade",
+    "seconds",
+    "memory",
+)
 CELL = (
     "notebook",
     "grade_id",
@@ -312,6 +321,7 @@ VERDICT = {
     "outcome": TEXT,
     "protected": YES,
     "seconds": REAL,
+    "memory": WHOLE,
     "sentence": TEXT,
 }
 
@@ -417,6 +427,8 @@ def totals(cells: pl.DataFrame, *more: str) -> pl.DataFrame:
         outcome=outcome.cast(pl.Enum(WORST), strict=False).max().cast(TEXT),
         needs_manual_grade=pl.col("needs_manual_grade").fill_null(False).any(),
         seconds=pl.col("seconds").sum(),
+        # Each test of a notebook tells of the one kernel; 0 is not known.
+        memory=pl.col("memory").replace(0, None).max(),
     )
 
 

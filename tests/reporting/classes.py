@@ -29,6 +29,7 @@ class Answer:
     tests: Verdicts
     late: datetime.timedelta = datetime.timedelta(hours=-1)
     seconds: float = 4.0
+    memory: int = 0
     unreadable: str = ""
     assignment: str = "ps"
 
@@ -83,7 +84,13 @@ class Class:
         for answer in answers:
             tests = tuple(
                 TestResult(
-                    name, outcome, score, self.points[name], sentence, seconds=0.5
+                    name,
+                    outcome,
+                    score,
+                    self.points[name],
+                    sentence,
+                    seconds=0.5,
+                    memory=answer.memory,
                 )
                 for name, (outcome, score, sentence) in answer.tests.items()
             )

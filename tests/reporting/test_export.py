@@ -53,7 +53,7 @@ def write_class(course: Course, db_url: str = "") -> Class:
         a_class.add_student(student, last_name=name, first_name=name, email=name)
     a_class.record(
         [
-            Answer("comma", RIGHT),
+            Answer("comma", RIGHT, memory=2**40),
             Answer("quote", UNROLLED, late=LATE),
             Answer("newline", wrong("AssertionError: a, \"b\"\n'c'")),
             Answer("formula", wrong("=1+1", Outcome.ERROR)),
@@ -147,6 +147,7 @@ def test_our_columns(files: Path) -> None:
     assert rows["comma"]["late_seconds"] == "0.0"
     assert rows["greek"]["late_seconds"] == ""
     assert rows["comma"]["seconds"] == "4.0"
+    assert (rows["comma"]["memory"], rows["quote"]["memory"]) == (str(2**40), "")
     assert rows["tab"]["sentence"] == "it is no notebook"
 
 

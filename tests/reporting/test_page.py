@@ -50,7 +50,8 @@ def write_class(root: Path) -> Class:
             )
         late = LATE if number == 0 else datetime.timedelta(hours=-number)
         seconds = 60.0 if number == 3 else 4.0 + number / 10
-        answers.append(Answer(name, tests, late=late, seconds=seconds))
+        memory = 3_000_000_000 if number == 7 else 300_000_000
+        answers.append(Answer(name, tests, late, seconds, memory))
         answers.append(Answer(name, RIGHT, assignment="second"))
     student, first, last, email = MALLORY
     a_class.add_student(student, first_name=first, last_name=last, email=email)
@@ -150,9 +151,11 @@ def test_lateness_and_time(soup: BeautifulSoup) -> None:
     assert times["late by more than a day"] == "1"
     assert times["on the last day"] == "12"
     assert "The latest: 2.0 days." in soup.get_text()
-    assert rows(soup, "Far longer than the rest of ps")[0][:2] == [
-        "Given3 Family3 (uid003)",
-        "60.0 s",
+    assert rows(soup, "Time to grade, ps: 1 above") == [
+        ["Given3 Family3 (uid003)", "60.0 s", "2"]
+    ]
+    assert rows(soup, "Memory of the kernel, ps: 1 above") == [
+        ["Given7 Family7 (uid007)", "3000.0 MB", "1"]
     ]
 
 
@@ -179,11 +182,16 @@ class Elements(HTMLParser):
                 self.addresses.append(value or "")
 
 
-@pytest.mark.parametrize("flags", [[], ["--anonymous"]])
+@pytest.fixture(scope="module")
+def without_names(course: Course) -> str:
+    return report(course, "--anonymous", "--to=class.html")
+
+
+@pytest.mark.parametrize("which", ["page", "without_names"])
 def test_nothing_of_a_students_becomes_a_part_of_the_page(
-    course: Course, flags: list[str]
+    which: str, request: pytest.FixtureRequest
 ) -> None:
-    found = Elements(report(course, *flags))
+    found = Elements(request.getfixturevalue(which))
     assert not found.tags & {"script", "img", "iframe", "object", "b", "base", "form"}
     assert not any(name.startswith("on") for name in found.attributes)
     assert "style" not in found.attributes
@@ -203,8 +211,8 @@ def test_no_request_and_no_script_is_allowed(page: str) -> None:
     assert set(rules.values()) == {"'none'"}
 
 
-def test_without_names_nobody_is_in_it(course: Course) -> None:
-    page = report(course, "--anonymous", "--to=class.html")
+def test_without_names_nobody_is_in_it(course: Course, without_names: str) -> None:
+    page = without_names
     raw = (course.root / "class.html").read_bytes().lower()
     facts = [f"{kind}{n}" for n in range(STUDENTS) for kind in ("given", "family")]
     facts += [f"uid{n:03}" for n in range(STUDENTS)]
