@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +187,8 @@ class Rows:
     def add(self, student: str) -> None:
         """Add a student's submission, with results of some kind."""
         chance, part, whole = self.chance, new_uuid(), new_uuid()
-        tests = list(map(self.test, TESTS))
+        memory = int(chance.lognormvariate(19.3, 0.2))
+        tests = [replace(self.test(name), memory=memory) for name in TESTS]
         late = chance.gauss(-30, 25)
         self.tables[SUBMITTED].append(
             {

@@ -20,7 +20,7 @@ from jaxgrader.reporting.pieces import (
     duration,
     number,
 )
-from jaxgrader.reporting.plots import Drawing, Spread
+from jaxgrader.reporting.plots import Drawing, Spread, shortened
 from jaxgrader.reporting.records import NOT_SUBMITTED, WORST, Records
 from jaxgrader.reporting.resources import MEASURES
 from jaxgrader.reporting.structure import (
@@ -251,15 +251,15 @@ class Report:
             Row(
                 (
                     str(each.count),
-                    Said(each.example[:LONGEST]),
                     each.outcome,
-                    ", ".join(filter(None, each.grade_ids)),
+                    Said(shortened(each.example, LONGEST)),
                 ),
+                ", ".join(sorted(filter(None, each.grade_ids))),
                 self.people(each.students),
             )
             for each in found
         ]
-        columns = ("students", "for example", "outcome", "in")
+        columns = ("students", "outcome", "for example")
         return Table(caption, columns, rows, frozenset({0})) if rows else None
 
     def structure(self) -> Table | None:
@@ -283,7 +283,7 @@ class Report:
                     f"{100 * len(found[name]) / total:.0f} %",
                     name,
                 ),
-                () if name == AS_ASKED else self.people(found[name]),
+                people=() if name == AS_ASKED else self.people(found[name]),
             )
             for name in FINDINGS
             if name in found
@@ -399,7 +399,7 @@ def comparison(submissions: pl.DataFrame, sections: Sequence[Section]) -> Chart:
 
 
 #: Of the mistakes of an assignment, and of a sentence, what is shown at most.
-MOST, LONGEST = 40, 600
+MOST, LONGEST = 40, 500
 TOGETHER = "The class: all points together"
 UNREAD = "could not be read"
 DAY, EVER = 24.0, float("inf")

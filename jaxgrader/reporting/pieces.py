@@ -21,9 +21,10 @@ Cell = str | Said
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table, and the students behind it by the names of the report."""
+    """A row of a table, and below it a note, and the students by their names."""
 
     cells: tuple[Cell, ...]
+    note: str = ""
     people: tuple[str, ...] = ()
 
 

@@ -270,5 +270,5 @@ def say(axes: Axes, x: float, y: float, text: str, **where: Any) -> None:
     axes.text(x, y, text, fontsize=10, color=ROLES["ink"], parse_math=False, **where)
 
 
-def shortened(name: str, length: int) -> str:
-    return name if len(name) <= length else f"{name[: length - 1]}…"
+def shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
