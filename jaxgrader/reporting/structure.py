@@ -3,7 +3,8 @@
 Which tests these are, the author's text of a cell says: it calls one of the checks of
 programs in `jaxgrader.testing`. What one of them found, its own sentence says. Only the
 sentence of a test that failed by itself is read so: what a student's code raises has
-another outcome (ERROR), and cannot pass for a finding.
+another outcome (ERROR), and cannot pass for a finding. But that a function cannot be
+traced is found, and said, in the student's process.
 """
 
 import ast
@@ -34,9 +35,9 @@ SENTENCES = {
         r"Python loops over the samples|your program loops over .* its loops make"
     ),
     GROWS: re.compile(r"expected the same program"),
-    NOT_TRACED: re.compile(r"JAX cannot trace your function"),
 }
-FINDINGS = (*SENTENCES, OTHER, NOT_REACHED, AS_ASKED)
+NO_TRACE = re.compile(r"(\w+: )?JAX cannot trace your function: ")
+FINDINGS = (*SENTENCES, NOT_TRACED, OTHER, NOT_REACHED, AS_ASKED)
 
 
 def judges_structure(source: str | None) -> bool:
@@ -56,7 +57,10 @@ def finding(outcome: str, sentence: str | None) -> str:
     """Return what a test of the structure found, one of `FINDINGS`."""
     if outcome == Outcome.PASSED:
         return AS_ASKED
+    text = sentence or ""
+    if NO_TRACE.match(text):
+        return NOT_TRACED
     if outcome != Outcome.FAILED:
         return NOT_REACHED
-    found = (name for name, said in SENTENCES.items() if said.search(sentence or ""))
+    found = (name for name, said in SENTENCES.items() if said.search(text))
     return next(found, OTHER)

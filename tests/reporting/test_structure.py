@@ -84,6 +84,9 @@ def test_outcomes_decide_first() -> None:
     """A student's own message is an ERROR, whatever it says."""
     boast = "ValueError: the loop was unrolled in Python"
     assert finding(Outcome.ERROR, boast) == NOT_REACHED
+    traced = "ProgramError: JAX cannot trace your function: it raises"
+    assert finding(Outcome.ERROR, traced) == NOT_TRACED
+    assert finding(Outcome.PASSED, traced) == AS_ASKED
     assert finding(Outcome.PASSED, boast) == AS_ASKED
     assert finding(Outcome.TIMEOUT, "") == NOT_REACHED
 
