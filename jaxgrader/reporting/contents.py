@@ -239,8 +239,8 @@ class Report:
             for student, sentence in unread.select("student_id", "sentence").rows()
         ]
         found = self.voice.tell(find_mistakes(verdicts))
-        often = [each for each in found if each.count > 1][:MOST]
-        rare = [each for each in found if each.count == 1][:MOST]
+        often = [each for each in found if each.count > 1]
+        rare = [each for each in found if each.count == 1]
         caption = f"Mistakes of several students in {self.name}"
         other = f"Mistakes of one student each in {self.name}"
         return self.mistake_table(caption, often), self.mistake_table(other, rare)
@@ -257,8 +257,10 @@ class Report:
                 ", ".join(sorted(filter(None, each.grade_ids))),
                 self.people(each.students),
             )
-            for each in found
+            for each in found[:MOST]
         ]
+        if len(found) > MOST:
+            caption += f": the first {MOST} of {len(found)}"
         columns = ("students", "outcome", "for example")
         return Table(caption, columns, rows, frozenset({0})) if rows else None
 
@@ -294,20 +296,20 @@ class Report:
 
     def arrivals(self) -> Chart | None:
         """Return when submissions came, against the deadline."""
-        there = self.submissions.filter(pl.col("timestamp").is_not_null())
-        hours = there.select(
-            (pl.col("timestamp") - pl.col("duedate")).dt.total_seconds() / 3600
-        )["timestamp"].drop_nulls()
-        if not len(hours):
+        after = (pl.col("timestamp") - pl.col("duedate")).dt.total_seconds() / 3600
+        there = self.submissions.with_columns(hours=after).drop_nulls("hours")
+        if not len(there):
             return None
-        late = there["late_seconds"]
+        hours, late = there["hours"], there["late_seconds"]
         rows = []
         for said, low, high in ARRIVALS:
-            count = ((hours > low) & (hours <= high)).sum()
-            rows.append(Row((said, str(count), f"{100 * count / len(hours):.0f} %")))
-        columns = ("against the deadline", "submissions", "share")
+            found = there.filter(pl.col("hours") > low, pl.col("hours") <= high)
+            count, share = len(found), f"{100 * len(found) / len(there):.0f} %"
+            who = self.people(found["student_id"]) if low >= 0 else ()
+            rows.append(Row((str(count), share, said), people=who))
+        columns = ("submissions", "share", "against the deadline")
         caption = f"When submissions of {self.name} came"
-        table = Table(caption, columns, rows, frozenset({1, 2}))
+        table = Table(caption, columns, rows, frozenset({0, 1}))
         worst = late.max()
         drawing = Drawing(
             f"{self.slug}-arrivals",
@@ -315,7 +317,7 @@ class Report:
             f"{len(hours)} submissions; {(hours > 0).sum()} after the deadline.",
         )
         extended = int((hours > 0).sum()) - int((late > 0).sum())
-        notes = [f"The latest: {duration(worst)}."] if worst else []
+        notes = [f"The last came {duration(worst)} late."] if worst else []
         if extended > 0:
             notes.append(f"{extended} after it, and in time: they had an extension.")
         return Chart(
