@@ -24,6 +24,8 @@ from matplotlib.figure import Figure
 
 #: In units of the page: as wide as a telephone's, so that letters are read there.
 WIDTH = 300
+#: Room at the sides, and below for the labels of an axis.
+SIDE, BELOW = 4.0, 18.0
 #: Role -> the colour that stands for it until it is a class.
 ROLES = {
     name: f"#0000{number:02x}"
@@ -59,10 +61,14 @@ class Drawing:
     title: str
     description: str
 
-    def start(self, height: float) -> tuple[Figure, Axes]:
-        """Return a figure of a height in units of the page, and its axes."""
-        figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72, layout="constrained")
-        axes = figure.add_subplot()
+    def start(
+        self, height: float, left: float = SIDE, below: float = BELOW
+    ) -> tuple[Figure, Axes]:
+        """Return a figure of a height, with room for labels, in units of the page."""
+        figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72)
+        # matplotlib's own layouts draw everything twice.
+        width, tall = (WIDTH - left - SIDE) / WIDTH, (height - below - 4) / height
+        axes = figure.add_axes((left / WIDTH, below / height, width, tall))
         figure.set_facecolor("none")
         axes.set_facecolor("none")
         for side in ("top", "right", "left"):
@@ -161,7 +167,7 @@ def shares(
     notes: Sequence[str],
 ) -> Markup:
     """Draw what each whole is made of, as (role, count); the names stand above."""
-    figure, axes = drawing.start(14 + 34 * len(names))
+    figure, axes = drawing.start(8 + 34 * len(names), below=2)
     for row, (name, part, note) in enumerate(zip(names, parts, notes, strict=True)):
         total = sum(count for _, count in part) or 1
         left = 0.0
@@ -192,7 +198,7 @@ class Spread:
 
 def spreads(drawing: Drawing, found: Sequence[Spread]) -> Markup:
     """Draw distributions of percentages, one below the other."""
-    figure, axes = drawing.start(34 + 34 * len(found))
+    figure, axes = drawing.start(26 + 34 * len(found), left=10)
     for row, each in enumerate(found):
         axes.barh(row, 100, height=0.3, color=ROLES["none"])
         axes.plot([each.low, each.high], [row, row], color=ROLES["faint"], lw=1)
@@ -206,7 +212,7 @@ def spreads(drawing: Drawing, found: Sequence[Spread]) -> Markup:
     axes.set_ylim(len(found) - 0.6, -0.75)
     axes.set_xlim(-1, 101)
     axes.set_yticks([])
-    axes.set_xticks([0, 25, 50, 75, 100], ["0 %", "25", "50", "75", "100 %"])
+    axes.set_xticks([0, 25, 50, 75, 100], ["0", "25", "50", "75", "100"])
     return drawing.finish(figure)
 
 
@@ -215,7 +221,7 @@ def arrivals(drawing: Drawing, hours: Sequence[float]) -> Markup:
 
     What came more than a fortnight earlier stands at the left edge.
     """
-    figure, axes = drawing.start(150)
+    figure, axes = drawing.start(150, left=34)
     earliest = max(min(hours), -14 * 24.0)
     shown = sorted(max(hour, earliest) for hour in hours)
     latest = max(shown[-1], 0.0)
