@@ -33,7 +33,7 @@ from jaxgrader.converters import Autograde
 from jaxgrader.course import Course
 from jaxgrader.errors import JaxgraderError
 from jaxgrader.preprocessors import KERNEL
-from jaxgrader.report import (
+from jaxgrader.reporting.terminal import (
     Line,
     Screen,
     batch_table,
@@ -404,6 +404,9 @@ STOPPED = (
 STOPPED_NOW = "Stopped at once. Run the same command again for the rest.\n"
 
 
+REPORTS = "jaxgrader.cli_reports"
+
+
 class JaxgraderApp(Command):
     """The program itself."""
 
@@ -412,6 +415,9 @@ class JaxgraderApp(Command):
     subcommands = {  # noqa: RUF012
         "autograde": (BatchApp, "Grade the class: all submissions, on all cores"),
         "status": (StatusApp, "Say where submissions stand, at any moment"),
+        # By name: their libraries are of no use to a batch.
+        "export": (f"{REPORTS}.ExportApp", "Write scores as CSV or Parquet"),
+        "report": (f"{REPORTS}.ReportApp", "Write the class report, a page of HTML"),
         "install": (InstallApp, "Register the kernel 'JAX (sandboxed)'"),
         "doctor": (DoctorApp, "Say what this machine gives, and how to get the rest"),
         "warm": (WarmApp, "Fill the compilation cache from the instructor's solutions"),
