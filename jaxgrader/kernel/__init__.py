@@ -12,6 +12,7 @@ imports nbgrader, a gradebook or a test; import-linter holds it to that.
     jail.py         the inner layer: namespaces, mounts, Landlock, seccomp, rlimits
     app.py          the kernel itself, a stock ipykernel that was forked
     cache.py        the compilation cache: who fills it, who reads it
+    lowered.py      the same for what comes before the compiler: lowered programs
     devices.py      platforms, and the lease of one accelerator to one kernel
     folders.py      remove what ended kernels left, whatever it is
     inside.py       what they agree on: paths inside, limits, the server's settings
