@@ -67,6 +67,28 @@ def test_what_a_student_compiles_stays_theirs(start: Start, shared: Path) -> Non
     assert start().run(COMPILE.format(name="second")).text == "1.0 0\n"
 
 
+@pytest.mark.parametrize("level", ["strict", "basic"])
+def test_what_tests_compile_is_for_checkers_alone(
+    start: Start, shared: Path, level: str
+) -> None:
+    own = cache.for_tests(shared, "loops")
+    fill(start, own, "both")
+    fill(start, own, "secret")
+    fill(start, shared, "both")
+    given = {"SandboxProvisioner": {"entries": str(own)}}
+    for name, hits, more in (
+        ("secret", 1, given),
+        ("both", 1, given),
+        ("both", 1, {}),
+        ("secret", 0, {}),
+    ):
+        kernel = start(Sandbox={"level": level}, **more)
+        assert kernel.run(COMPILE.format(name=name)).text == f"1.0 {hits}\n"
+    student = start(Sandbox={"level": level})
+    look = f"!cat {own}/* {shared}.tests/*/* /run/jaxgrader/*/* | grep -c secret"
+    assert student.run(look).text.splitlines()[-1] == "0"
+
+
 @pytest.mark.parametrize("content", [b"", b"half", None])
 def test_a_damaged_entry_costs_time_and_nothing_else(
     start: Start, shared: Path, content: bytes | None
