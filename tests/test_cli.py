@@ -96,6 +96,28 @@ def test_warm_fills_the_cache_for_all_submissions(
     assert "source/ps/p.ipynb: 0 programs were new" in again.stdout
 
 
+def test_warm_keeps_what_tests_compile_apart(
+    new_course: Callable[[], Course], tmp_path: Path
+) -> None:
+    course = new_course()
+    source = notebook_of(
+        new_code_cell("import jax"),
+        nbgrader_cell("solution", "answer", "def f(x): return x + 1"),
+        nbgrader_cell(
+            "test",
+            "check",
+            "def secret(x): return x * 7\nassert jax.jit(secret)(f(1)) == 14",
+            1,
+        ),
+    )
+    course.write_source("ps", "p", source)
+    cache = {"JAXGRADER_CACHE_DIR": str(tmp_path / "cache")}
+    done = jaxgrader("warm", "ps", cwd=course.root, **cache)
+    assert done.returncode == 0, done.stderr
+    found = {path.parent.name for path in (tmp_path / "cache").rglob("*jit_secret*")}
+    assert found == {"ps"}
+
+
 def test_warm_without_a_notebook_says_where_it_looked(tmp_path: Path) -> None:
     done = jaxgrader("warm", "nosuch", cwd=tmp_path)
     assert done.returncode == 1
