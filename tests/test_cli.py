@@ -115,7 +115,7 @@ def test_warm_keeps_what_tests_compile_apart(
     done = jaxgrader("warm", "ps", cwd=course.root, **cache)
     assert done.returncode == 0, done.stderr
     found = {path.parent.name for path in (tmp_path / "cache").rglob("*jit_secret*")}
-    assert found == {"ps"}
+    assert {"ps"} <= found <= {"ps", "ps.new"}  # and where it was collected
 
 
 def test_warm_without_a_notebook_says_where_it_looked(tmp_path: Path) -> None:
