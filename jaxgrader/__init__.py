@@ -7,6 +7,8 @@
 # nbgrader takes from here.
 #
 #   cli.py             `jaxgrader autograde`, `status`, `install`, `doctor`, `warm`
+#   lab/               JupyterLab's panel: server extension and front end; laid out in
+#                      its __init__.py
 #   report.py          what people see of a batch: progress, tables
 #   autograde.py       the class in one batch: what the coordinator does
 #   course.py          what a course has to grade, and jobs of it

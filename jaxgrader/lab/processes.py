@@ -1,0 +1,135 @@
+"""`jaxgrader autograde` and `jaxgrader status`, as processes of their own.
+
+A batch is started in a session of its own and writes into a file: it lives on when the
+browser is closed, when Jupyter is restarted, and when Jupyter is killed.
+"""
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+PROGRAM = [sys.executable, "-m", "jaxgrader"]
+#: What a batch is asked to grade, and how its command line says so.
+OPTIONS = {
+    "missing": ["--missing"],
+    "stale": ["--stale"],
+    "missing and stale": ["--missing", "--stale"],
+    "all": ["--force"],
+}
+#: Logs of batches that are kept.
+KEPT = 20
+#: Bytes of a log that are shown.
+SHOWN = 200_000
+
+
+class Batches:
+    """The batches that this server starts on a course, and what they wrote."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.folder = root, root / ".jaxgrader" / "batches"
+        self.child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether a batch that this server started is still there."""
+        return self.child is not None and self.child.poll() is None
+
+    def start(self, what: str, these: Iterable[dict[str, str]]) -> None:
+        """Start a batch. Names travel in its standard input, never as arguments."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for old in sorted(self.folder.glob("*.log"))[: -KEPT + 1]:
+            old.unlink(missing_ok=True)
+        name = f"{datetime.now(UTC):%Y-%m-%d-%H%M%S-%f}.log"
+        with tempfile.TemporaryFile("w+") as names, (self.folder / name).open("w") as log:
+            names.writelines(json.dumps(each) + "\n" for each in these)
+            names.seek(0)
+            self.child = subprocess.Popen(
+                [*PROGRAM, "autograde", "--these", "--json", *OPTIONS[what]],
+                cwd=self.root,
+                stdin=names,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def log(self) -> str:
+        """Return what the latest batch that a panel started has written."""
+        logs = sorted(self.folder.glob("*.log"))
+        if not logs:
+            return ""
+        with logs[-1].open("rb") as file:
+            file.seek(max(0, logs[-1].stat().st_size - SHOWN))
+            return file.read().decode(errors="replace")
+
+    def last_words(self) -> str:
+        """Return the end of that in a few lines: how it ended, or why it could not."""
+        lines = [line for line in self.log().splitlines() if line and line[0] != "{"]
+        return "\n".join(PREFIX.sub("", line) for line in lines[-3:])
+
+
+#: What the log of a Jupyter application puts before each message.
+PREFIX = re.compile(r"^\[\w+ \| \w+\] ")
+
+
+class Survey:
+    """What a course has to grade, as `jaxgrader status` tells: it reads every file.
+
+    It takes seconds, and so it is taken when it is asked for, when a batch has ended,
+    and when it is old; the ledger tells what has changed since.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        #: By assignment and student: whether there is a result, and a present one.
+        self.needs: dict[tuple[str, str], str] = {}
+        #: When the last one began, for people and for the ledger's clock.
+        self.began = ""
+        self.trouble = ""
+        self.ended = -float("inf")
+        self.task: asyncio.Task[None] | None = None
+
+    def ask(self) -> None:
+        """Take one, unless one is being taken."""
+        if self.task is None or self.task.done():
+            self.task = asyncio.create_task(self.take())
+
+    def age(self) -> float:
+        """Return the seconds since the last one: none while one is being taken."""
+        running = self.task is not None and not self.task.done()
+        return 0.0 if running else time.monotonic() - self.ended
+
+    async def take(self) -> None:
+        began = datetime.now(UTC).isoformat(timespec="seconds")
+        process = await asyncio.create_subprocess_exec(
+            *PROGRAM,
+            "status",
+            "--json",
+            cwd=self.root,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        out, err = await process.communicate()
+        if process.returncode == 0:
+            self.needs = await asyncio.to_thread(read_needs, out.decode())
+            self.began, self.trouble = began, ""
+        else:
+            self.trouble = err.decode(errors="replace").strip()[-2000:] or NO_STATUS
+        self.ended = time.monotonic()
+
+
+def read_needs(text: str) -> dict[tuple[str, str], str]:
+    """Return what `jaxgrader status --json` printed."""
+    records: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines()]
+    return {(each["assignment"], each["student"]): each["need"] for each in records}
+
+
+NO_STATUS = "`jaxgrader status` ended without a word. Run it in a terminal to see why."
