@@ -10,6 +10,7 @@ import asyncio
 import time
 from typing import Any
 
+from nbgrader.auth import Authenticator
 from tornado.web import HTTPError
 
 #: Seconds for which an authenticator's answer holds: it may ask the hub.
@@ -38,9 +39,13 @@ class Access:
         when, answer = self.answers.get(course_id, (-HOLDS, False))
         if time.monotonic() - when < HOLDS:
             return answer
-        authenticator = self.settings["nbgrader_authenticator"]
-        # "*" is nbgrader's word for whoever runs this process.
-        answer = await asyncio.to_thread(authenticator.has_access, "*", course_id)
+        # The formgrader makes its own of the same settings, too, for each request.
+        authenticator = Authenticator(config=self.settings["nbgrader_formgrader"].config)
+        try:
+            # "*" is nbgrader's word for whoever runs this process.
+            answer = await asyncio.to_thread(authenticator.has_access, "*", course_id)
+        except Exception as error:  # a plugin's: whatever it is, nobody gets in
+            raise HTTPError(503, NO_ANSWER, type(error).__name__) from error
         self.answers[course_id] = time.monotonic(), answer
         return answer
 
@@ -57,6 +62,10 @@ NO_FORMGRADER = (
     "nbgrader.server_extensions.formgrader`."
 )
 NO_STAFF = "Only course staff may grade: you are not one of this course's."
+NO_ANSWER = (
+    "Whether you are course staff cannot be told: c.Authenticator.plugin_class failed "
+    "with %s. The server's log has the rest."
+)
 NOT_BELOW = (
     "The course is not below the folder that JupyterLab was started in, and the "
     "formgrader does not work. Start JupyterLab in the course's folder, or above it."

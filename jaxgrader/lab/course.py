@@ -19,6 +19,7 @@ from jaxgrader.lock import Holder
 from jaxgrader.store import LEDGER, State, explained, row_of
 
 NOT_GRADED = "not graded"
+AT_WORK = (State.QUEUED, State.RUNNING)
 #: What is shown of a submission, for its place in the ledger.
 COLUMNS = [
     LEDGER.c.assignment,
@@ -140,7 +141,7 @@ class Snapshot:
             return NOT_GRADED
         if self.live and row.activity:
             return str(row.activity)
-        if row.state in (State.QUEUED, State.RUNNING):
+        if row.state in AT_WORK:
             return NOT_GRADED  # a batch was killed before it came to it
         if need is None or (row.changed or "") >= self.surveyed:
             return State.STALE if row.stale else str(row.state)
@@ -170,7 +171,8 @@ class Snapshot:
         if self.holder is None and not waiting:
             return None
         since = self.holder.since if self.holder else ""
-        done = sum(bool(since) and (each["changed"] or "") >= since for _, each in everything)
+        ended = [each for _, each in everything if each["state"] not in AT_WORK]
+        done = sum(bool(since) and (each["changed"] or "") >= since for each in ended)
         return {
             "holder": self.holder and vars(self.holder) | {"mine": self.holder.mine},
             "done": done,

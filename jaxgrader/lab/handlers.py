@@ -120,12 +120,11 @@ class StateHandler(Handler):
     @authorized
     async def get(self) -> None:
         snapshot, desk = await self.look(), self.desk
-        starting = desk.batches.alive and snapshot.holder is None
         state = {
             "course": desk.gradebook.course.course_id,
             "assignments": list(snapshot.assignments()),
             "batch": snapshot.batch(),
-            "starting": starting,
+            "starting": desk.batches.starting(snapshot.holder),
             "surveyed": bool(snapshot.surveyed),
             "trouble": desk.survey.trouble,
             "last_words": await asyncio.to_thread(desk.batches.last_words),
@@ -200,7 +199,7 @@ class StartHandler(Handler):
             raise HTTPError(400, NO_ORDER)
         these = chosen(body.get("submissions"), snapshot)
         # Where that is wrong by now, the lock tells the batch so.
-        if snapshot.holder is not None or desk.batches.alive:
+        if snapshot.holder is not None or desk.batches.starting(None):
             raise HTTPError(409, IS_GRADED)
         desk.batches.start(what, these)
         desk.forget()

@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from jaxgrader.lock import Holder
+
 PROGRAM = [sys.executable, "-m", "jaxgrader"]
 #: What a batch is asked to grade, and how its command line says so.
 OPTIONS = {
@@ -35,12 +37,16 @@ class Batches:
 
     def __init__(self, root: Path) -> None:
         self.root, self.folder = root, root / ".jaxgrader" / "batches"
+        #: The latest that this server started, until it has been seen to hold the course.
         self.child: subprocess.Popen[bytes] | None = None
 
-    @property
-    def alive(self) -> bool:
-        """Whether a batch that this server started is still there."""
-        return self.child is not None and self.child.poll() is None
+    def starting(self, holder: Holder | None) -> bool:
+        """Whether a batch was started that does not hold the course yet."""
+        if self.child is None:
+            return False
+        if self.child.poll() is not None or (holder and holder.pid == self.child.pid):
+            self.child = None
+        return self.child is not None
 
     def start(self, what: str, these: Iterable[dict[str, str]]) -> None:
         """Start a batch. Names travel in its standard input, never as arguments."""

@@ -31,7 +31,8 @@ export class Api {
   }
 
   order(name, body) {
-    return this.request(name, { method: 'POST', body: JSON.stringify(body) });
+    const headers = { 'Content-Type': 'application/json' };
+    return this.request(name, { method: 'POST', headers, body: JSON.stringify(body) });
   }
 
   /** Send a request, with Jupyter's token and XSRF token. Throws `Refused`. */

@@ -55,7 +55,9 @@ export function makePanelClass(lab) {
 
     build() {
       this.course = make('span', { className: 'jg-Course' });
+      // What is wrong with the course, or the server; and what was refused last.
       this.trouble = make('div', { className: 'jg-Trouble', role: 'alert', hidden: true });
+      this.refusal = make('div', { className: 'jg-Trouble', role: 'alert', hidden: true });
       this.list = make('table', { className: 'jg-Assignments', 'aria-label': 'Assignments' });
       this.empty = make('p', { className: 'jg-Quiet', hidden: true });
       this.node.append(
@@ -79,6 +81,7 @@ export function makePanelClass(lab) {
           })
         ),
         this.trouble,
+        this.refusal,
         this.buildBatch(),
         this.buildStart(),
         this.empty,
@@ -173,10 +176,10 @@ export function makePanelClass(lab) {
         state = await this.api.state();
       } catch (error) {
         const away = error.status === undefined;
-        this.complain(away ? AWAY : error.message);
+        complain(this.trouble, away ? AWAY : error.message);
         throw error;
       }
-      this.complain(state.trouble);
+      complain(this.trouble, state.trouble);
       setText(this.course, state.course);
       this.updateBatch(state);
       this.updateAssignments(state);
@@ -185,11 +188,6 @@ export function makePanelClass(lab) {
       if (this.poll && this.poll.frequency.interval !== interval) {
         this.poll.frequency = { interval, backoff: true, max: LONGEST };
       }
-    }
-
-    complain(text) {
-      this.trouble.hidden = !text;
-      setText(this.trouble, text);
     }
 
     updateBatch({ batch, starting, last_words: lastWords }) {
@@ -271,7 +269,7 @@ export function makePanelClass(lab) {
       return {
         submissions: name => this.api.submissions(name),
         changed: () => this.updateStart(),
-        complain: text => this.complain(text),
+        complain: text => complain(this.refusal, text),
         page: path => this.api.page(path),
         notebook: path => this.doors.openNotebook(path),
         log: ({ assignment, student }) =>
@@ -329,19 +327,22 @@ export function makePanelClass(lab) {
     /** Order something; say so if the server refuses it. */
     async order(send) {
       this.start.disabled = true;
-      let refusal = '';
+      complain(this.refusal, '');
       try {
         await send();
       } catch (error) {
-        refusal = error.message;
+        complain(this.refusal, error.message);
         this.cancel.disabled = false;
       }
-      await this.refresh().catch(() => {});
-      if (refusal) {
-        this.complain(refusal);
-      }
+      await this.poll.refresh();
     }
   };
+}
+
+/** Show a complaint, or take it away. */
+function complain(element, text) {
+  element.hidden = !text;
+  setText(element, text);
 }
 
 /** Return how long a batch may still take, if that can be said. */

@@ -52,12 +52,22 @@ function activate(lab, app, palette, launcher, restorer) {
     area.title.label = title;
     area.title.caption = title;
     area.title.closable = true;
+    area.title.iconClass = 'jg-Icon';
     app.shell.add(area, 'main');
     app.shell.activateById(id);
     return area;
   }
 
-  function open() {
+  // 403: no staff. 404: the server's part is not enabled. Else: let them see it.
+  const allowed = api.state().then(
+    () => true,
+    error => ![403, 404].includes(error.status)
+  );
+
+  async function open() {
+    if (!(await allowed)) {
+      return;
+    }
     if (widget === null || widget.isDisposed) {
       const panel = new Panel(api, {
         openNotebook: path => app.commands.execute('docmanager:open', { path }),
@@ -65,28 +75,23 @@ function activate(lab, app, palette, launcher, restorer) {
           show(makeLog(lab, title, load), `jaxgrader-log-${Date.now()}`, title)
       });
       widget = show(panel, 'jaxgrader-panel', TITLE);
-      tracker.add(widget);
+      await tracker.add(widget);
     }
     app.shell.activateById(widget.id);
-    return widget;
   }
 
-  function add() {
-    app.commands.addCommand(OPEN, {
-      label: TITLE,
-      caption: 'Grade the class: start a batch, watch it, cancel it',
-      iconClass: 'jg-Icon',
-      execute: open
-    });
-    palette?.addItem({ command: OPEN, category: 'Nbgrader' });
-    launcher?.add({ command: OPEN, category: 'Other', rank: 10 });
-    restorer?.restore(tracker, { command: OPEN, name: () => 'panel' });
-  }
-
-  api.state().then(add, error => {
-    // 403: no staff. 404: the server's part is not enabled. Else: let them see it.
-    if (![403, 404].includes(error.status)) {
-      add();
+  app.commands.addCommand(OPEN, {
+    label: TITLE,
+    caption: 'Grade the class: start a batch, watch it, cancel it',
+    iconClass: 'jg-Icon',
+    execute: open
+  });
+  // At once: later it is refused. It waits for the command, and that for `allowed`.
+  void restorer?.restore(tracker, { command: OPEN, name: () => 'panel' });
+  void allowed.then(yes => {
+    if (yes) {
+      palette?.addItem({ command: OPEN, category: 'Nbgrader' });
+      launcher?.add({ command: OPEN, category: 'Other', rank: 10 });
     }
   });
 }
