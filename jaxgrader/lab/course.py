@@ -126,7 +126,7 @@ class Snapshot:
     def submission(self, key: tuple[str, str], row: Any) -> dict[str, Any]:
         """Return what the panel shows of a submission."""
         state = self.standing(row, self.needs.get(key))
-        known = row is not None and state != NOT_GRADED
+        known = row is not None and row.state not in AT_WORK and state != NOT_GRADED
         return {
             "student": key[1],
             "state": state,

@@ -156,7 +156,7 @@ class SubmissionsHandler(Handler):
                 "notebooks": [
                     {
                         "name": name,
-                        "page": url_path_join("formgrader/submissions", page),
+                        "page": f"formgrader/submissions/{page}/",
                         "path": book.file_of(top, assignment, student, name),
                     }
                     for name, page in pages.get(student, {}).items()

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from jaxgrader.lab.install import install
 from tests.conftest import BARE, CLONE
 
 #: Chromium would look for updates and accounts; there is nobody to answer.
@@ -30,18 +31,30 @@ ARTIFACTS = CLONE / "artifacts" / "browser"
 
 
 @contextmanager
-def jupyter_lab(root: Path, home: Path) -> Iterator[str]:
-    """Run JupyterLab on `root` for one person; yield its address, token included."""
-    token = secrets.token_hex(16)
+def jupyter_lab(
+    root: Path, home: Path, *more: str, port: int = 0, token: str | None = None
+) -> Iterator[str]:
+    """Run JupyterLab on `root` for one person; yield its address, token included.
+
+    Its panel is the working tree's. `more` are options, and settings in `home/settings`
+    count. A port and a token make it the same server again, once it has ended.
+    """
+    token = token or secrets.token_hex(16)
     home.mkdir(parents=True, exist_ok=True)
+    install(str(home / "panel"), user=False)
+    found = [home / "settings", home / "panel" / "etc" / "jupyter"]
+    paths = {
+        "JUPYTER_PATH": str(home / "panel" / "share" / "jupyter"),
+        "JUPYTER_CONFIG_PATH": os.pathsep.join(map(str, found)),
+    }
     command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root"]
-    options = ["--ServerApp.ip=127.0.0.1", "--ServerApp.port=0"]
+    options = ["--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", *more]
     with ExitStack() as cleanup:
         log = cleanup.enter_context((home / "lab.log").open("w"))
         server = subprocess.Popen(
             [*command, *options],
             cwd=root,
-            env={**BARE, "HOME": str(home), "JUPYTER_TOKEN": token},
+            env={**BARE, **paths, "HOME": str(home), "JUPYTER_TOKEN": token},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

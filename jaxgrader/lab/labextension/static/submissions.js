@@ -1,6 +1,8 @@
 /* The submissions of one assignment: a table in the panel, a row for each. */
 import { arrange, duration, make, plural, setText } from './dom.js';
 
+const moment = new Intl.DateTimeFormat(undefined, { dateStyle: 'short', timeStyle: 'short' });
+
 /** How many rows are shown before somebody asks for more. */
 const PAGE = 100;
 export const STATES = [
@@ -59,7 +61,7 @@ class Row {
     const sentence = make('span', { className: 'jg-Sentence', textContent: data.sentence });
     this.state.replaceChildren(chip(data.state), ...(data.sentence ? [sentence] : []));
     setText(this.time, data.seconds === null ? '' : duration(data.seconds));
-    setText(this.when, data.changed ? new Date(data.changed).toLocaleString() : '');
+    setText(this.when, data.changed ? moment.format(new Date(data.changed)) : '');
     this.updateDoors(data);
   }
 
