@@ -3,7 +3,7 @@
     handlers.py    what the panel asks and orders, over HTTP
     access.py      who may: course staff, as the formgrader has it
     course.py      the formgrader's course, as its gradebook, its lock and its files say
-    processes.py   `jaxgrader autograde` and `jaxgrader status`, as processes of their own
+    processes.py   `jaxgrader autograde`, `jaxgrader status`: processes of their own
     install.py     where Jupyter looks for all of this
     labextension/  the front end, as JupyterLab loads it: there is no build
 

@@ -40,12 +40,15 @@ class Access:
         if time.monotonic() - when < HOLDS:
             return answer
         # The formgrader makes its own of the same settings, too, for each request.
-        authenticator = Authenticator(config=self.settings["nbgrader_formgrader"].config)
+        authenticator = Authenticator(
+            config=self.settings["nbgrader_formgrader"].config
+        )
         try:
             # "*" is nbgrader's word for whoever runs this process.
             answer = await asyncio.to_thread(authenticator.has_access, "*", course_id)
         except Exception as error:  # a plugin's: whatever it is, nobody gets in
-            raise HTTPError(503, NO_ANSWER, type(error).__name__) from error
+            message = NO_ANSWER.format(kind=type(error).__name__)
+            raise HTTPError(503, message) from error
         self.answers[course_id] = time.monotonic(), answer
         return answer
 
@@ -64,7 +67,7 @@ NO_FORMGRADER = (
 NO_STAFF = "Only course staff may grade: you are not one of this course's."
 NO_ANSWER = (
     "Whether you are course staff cannot be told: c.Authenticator.plugin_class failed "
-    "with %s. The server's log has the rest."
+    "with {kind}. The server's log has the rest."
 )
 NOT_BELOW = (
     "The course is not below the folder that JupyterLab was started in, and the "

@@ -70,7 +70,9 @@ class Gradebook:
                 api.Notebook.__table__.c.name,
                 api.SubmittedNotebook.__table__.c.id,
             )
-            .join_from(api.SubmittedNotebook.__table__, api.SubmittedAssignment.__table__)
+            .join_from(
+                api.SubmittedNotebook.__table__, api.SubmittedAssignment.__table__
+            )
             .join(
                 api.Notebook.__table__,
                 api.Notebook.__table__.c.id
@@ -89,7 +91,9 @@ class Gradebook:
                 found.setdefault(student, {})[name] = key
         return found
 
-    def file_of(self, top: Path, assignment: str, student: str, name: str) -> str | None:
+    def file_of(
+        self, top: Path, assignment: str, student: str, name: str
+    ) -> str | None:
         """Return an autograded notebook's path below `top`, the server's folder.
 
         None if there is none, or if it is not where autograded notebooks are.
@@ -115,7 +119,9 @@ class Snapshot:
         self.needs, self.surveyed = needs, surveyed
         rows = {(row.assignment, row.student): row for row in gradebook.ledger()}
         self.submissions: dict[str, dict[str, dict[str, Any]]] = {}
-        for key in sorted(needs.keys() | {key for key in rows if self.counts(rows[key])}):
+        for key in sorted(
+            needs.keys() | {key for key in rows if self.counts(rows[key])}
+        ):
             here = self.submissions.setdefault(key[0], {})
             here[key[1]] = self.submission(key, rows.get(key))
 

@@ -9,7 +9,6 @@ event loop.
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +69,8 @@ class Handler(APIHandler):
 
     auth_resource = "jaxgrader"
 
-    async def prepare(self) -> None:
-        await super().prepare()
+    async def prepare(self, **how: Any) -> None:
+        await super().prepare(**how)
         if not self.current_user:
             raise HTTPError(403)
         await self.settings["jaxgrader_access"].require_staff(self.current_user)
@@ -91,7 +90,7 @@ class Handler(APIHandler):
         try:
             return await self.desk.look()
         except GraderError as error:
-            raise HTTPError(503, "%s", str(error)) from error
+            raise HTTPError(503, str(error)) from error
 
     async def named(self) -> tuple[Snapshot, str, str]:
         """Return the submission that the query names. Raises HTTPError 404."""
@@ -223,7 +222,7 @@ class CancelHandler(Handler):
             try:
                 await asyncio.to_thread(holder.interrupt, desk.gradebook.root)
             except GraderError as error:
-                raise HTTPError(403, "%s", str(error)) from error
+                raise HTTPError(403, str(error)) from error
             desk.interrupted = holder.born
         self.set_status(202)
         self.finish(json.dumps({}))
@@ -252,7 +251,10 @@ def chosen(records: Any, snapshot: Snapshot) -> list[dict[str, str]]:
         if not all(isinstance(value, str) for value in record.values()):
             raise HTTPError(400, NO_ORDER)
         students = snapshot.submissions.get(record.get("assignment", ""))
-        if students is None or record.get("student", next(iter(students))) not in students:
+        if (
+            students is None
+            or record.get("student", next(iter(students))) not in students
+        ):
             raise HTTPError(404, NO_SUBMISSION)
         found.append(record)
     return found

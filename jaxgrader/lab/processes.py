@@ -37,7 +37,7 @@ class Batches:
 
     def __init__(self, root: Path) -> None:
         self.root, self.folder = root, root / ".jaxgrader" / "batches"
-        #: The latest that this server started, until it has been seen to hold the course.
+        #: The latest that this server started, until it is seen to hold the course.
         self.child: subprocess.Popen[bytes] | None = None
 
     def starting(self, holder: Holder | None) -> bool:
@@ -54,7 +54,10 @@ class Batches:
         for old in sorted(self.folder.glob("*.log"))[: -KEPT + 1]:
             old.unlink(missing_ok=True)
         name = f"{datetime.now(UTC):%Y-%m-%d-%H%M%S-%f}.log"
-        with tempfile.TemporaryFile("w+") as names, (self.folder / name).open("w") as log:
+        with (
+            tempfile.TemporaryFile("w+") as names,
+            (self.folder / name).open("w") as log,
+        ):
             names.writelines(json.dumps(each) + "\n" for each in these)
             names.seek(0)
             self.child = subprocess.Popen(
@@ -100,12 +103,19 @@ class Survey:
         self.began = ""
         self.trouble = ""
         self.ended = -float("inf")
+        self.asked = False
         self.task: asyncio.Task[None] | None = None
 
     def ask(self) -> None:
-        """Take one, unless one is being taken."""
+        """Take one; while one is being taken, another one after it."""
+        self.asked = True
         if self.task is None or self.task.done():
-            self.task = asyncio.create_task(self.take())
+            self.task = asyncio.create_task(self.take_all())
+
+    async def take_all(self) -> None:
+        while self.asked:
+            self.asked = False
+            await self.take()
 
     def age(self) -> float:
         """Return the seconds since the last one: none while one is being taken."""

@@ -60,7 +60,7 @@ def jupyter_lab(
             text=True,
         )
         cleanup.enter_context(server)
-        cleanup.callback(server.terminate)
+        cleanup.callback(stop, server)
         assert server.stdout is not None
         for line in server.stdout:
             log.write(line)
@@ -72,8 +72,16 @@ def jupyter_lab(
         keep = threading.Thread(target=lambda: log.writelines(server.stdout or []))
         keep.start()
         cleanup.callback(keep.join)
-        cleanup.callback(server.terminate)
+        cleanup.callback(stop, server)
         yield f"{match[1]}/lab?reset&token={token}"
+
+
+def stop(server: subprocess.Popen[str]) -> None:
+    """End a server. It can miss a signal that comes while it writes to its log."""
+    while server.poll() is None:
+        server.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(timeout=10)
 
 
 def wait_for(address: str, server: subprocess.Popen[str]) -> None:

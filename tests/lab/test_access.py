@@ -65,9 +65,7 @@ def test_a_cookie_alone_orders_nothing(
     )
     assert status == 404, "another site's, with all that a browser would send"
     assert not (course.root / ".jaxgrader").exists()
-    status, said, _ = client.request(
-        "POST", survey, {}, Cookie=cookie, **JSON, **token
-    )
+    status, said, _ = client.request("POST", survey, {}, Cookie=cookie, **JSON, **token)
     assert status == 202, said
 
 
@@ -114,22 +112,23 @@ c.Authenticator.plugin_class = Elsewhere
 
 
 @pytest.mark.parametrize(
-    ("answer", "status"),
+    ("answer", "status", "sentence"),
     [
-        ("return ['another']", 403),
-        ("raise OSError('the hub is away')", 503),
-        ("return ['jax', 'another']", 200),
+        ("return ['another']", 403, "you are not one of this course's"),
+        ("raise OSError('the hub is away')", 503, "failed with OSError"),
+        ("return ['jax', 'another']", 200, ""),
     ],
 )
 def test_nobody_whom_nbgraders_authenticator_does_not_give_the_course(
-    course: Course, tmp_path: Path, answer: str, status: int
+    course: Course, tmp_path: Path, answer: str, status: int, sentence: str
 ) -> None:
-    with configured(course, PLUGIN.format(answer=answer)):
-        with served(course.root, tmp_path) as client:
-            found, said = client.ask("state")
-            assert found == status, said
-            if status != 200:
-                refused(client, {status}, **client.allowed)
+    changed = configured(course, PLUGIN.format(answer=answer))
+    with changed, served(course.root, tmp_path) as client:
+        found, said = client.ask("state")
+        assert found == status, said
+        assert sentence in said.get("message", "")
+        if status != 200:
+            refused(client, {status}, **client.allowed)
 
 
 #: A server that a hub keeps: each person has a token, and groups.
@@ -162,12 +161,15 @@ c.ServerApp.identity_provider_class = Hub
 """
 
 
+STUDENT, GRADER = "token student-token", "token grader-token"
+
+
 def test_no_student_of_the_hubs(course: Course, tmp_path: Path) -> None:
     settings = tmp_path / "settings" / "jupyter_server_config.py"
     settings.parent.mkdir()
     settings.write_text(HUB)
     with served(course.root, tmp_path) as client:
-        refused(client, {403}, Authorization="token student-token")
-        client.token = "grader-token"
-        assert client.ask("state")[0] == 200
+        refused(client, {403}, Authorization=STUDENT)
+        status, said, _ = client.request("GET", PATHS[0], Authorization=GRADER)
+        assert status == 200, said
     assert not (course.root / ".jaxgrader").exists()
