@@ -9,7 +9,7 @@ import { arrange, duration, make, plural, setText } from './dom.js';
 /** Milliseconds between questions to the server. */
 const BUSY = 1000;
 const IDLE = 5000;
-const LONGEST = 30000;
+const LONGEST = 10000;
 
 /** What can be graded: by the server's word, the states that it is about. */
 const CHOICES = {
