@@ -131,9 +131,9 @@ def test_nobody_whom_nbgraders_authenticator_does_not_give_the_course(
             refused(client, {status}, **client.allowed)
 
 
-#: A server that a hub keeps: each person has a token, and groups.
+#: A server that a hub keeps: each person has a token, and groups. (The names are those
+#: of jupyterhub-singleuser.)
 HUB = """
-from dataclasses import dataclass
 from jupyter_server.auth.identity import IdentityProvider, User
 
 GROUPS = {
@@ -143,18 +143,18 @@ GROUPS = {
 
 
 class HubUser(User):
-    hub_user = {}
+    @property
+    def hub_user(self):
+        return {"name": self.username, "groups": GROUPS[self.username]}
 
 
 class Hub(IdentityProvider):
-    def get_user(self, handler):
+    def get_user_token(self, handler):
         token = self.get_token(handler)
-        if token not in GROUPS:
-            return None
-        handler._token_authenticated = True
-        user = HubUser(username=token)
-        user.hub_user = {"name": token, "groups": GROUPS[token]}
-        return user
+        return HubUser(token) if token in GROUPS else None
+
+    def user_from_cookie(self, value):
+        return HubUser(super().user_from_cookie(value).username)
 
 
 c.ServerApp.identity_provider_class = Hub

@@ -346,9 +346,9 @@ function complain(element, text) {
 }
 
 /** Return how long a batch may still take, if that can be said. */
-function remaining({ holder, done, total }) {
+function remaining({ holder, done, total, running }) {
   const seconds = holder ? (Date.now() - Date.parse(holder.since)) / 1000 : 0;
-  if (done < 3 || done === total || seconds < 5) {
+  if (done < 3 || done + running.length === total || seconds < 5) {
     return '.';
   }
   return `, about ${duration((seconds / done) * (total - done))} left.`;
