@@ -197,11 +197,12 @@ class StartHandler(Handler):
         if not isinstance(what, str) or what not in OPTIONS:
             raise HTTPError(400, NO_ORDER)
         these = chosen(body.get("submissions"), snapshot)
-        # Where that is wrong by now, the lock tells the batch so.
-        if snapshot.holder is not None or desk.batches.starting(None):
-            raise HTTPError(409, IS_GRADED)
-        desk.batches.start(what, these)
-        desk.forget()
+        async with desk.one_at_a_time:
+            # Where that is wrong by now, the lock tells the batch so.
+            if snapshot.holder is not None or desk.batches.starting(None):
+                raise HTTPError(409, IS_GRADED)
+            await asyncio.to_thread(desk.batches.start, what, these)
+            desk.forget()
         self.set_status(202)
         self.finish(json.dumps({}))
 

@@ -69,18 +69,20 @@ class Batches:
                 start_new_session=True,
             )
 
-    def log(self) -> str:
-        """Return what the latest batch that a panel started has written."""
+    def log(self, most: int = SHOWN) -> str:
+        """Return what the latest batch that a panel started has written, its end."""
         logs = sorted(self.folder.glob("*.log"))
         if not logs:
             return ""
         with logs[-1].open("rb") as file:
-            file.seek(max(0, logs[-1].stat().st_size - SHOWN))
+            file.seek(max(0, logs[-1].stat().st_size - most))
             return file.read().decode(errors="replace")
 
     def last_words(self) -> str:
         """Return the end of that in a few lines: how it ended, or why it could not."""
-        lines = [line for line in self.log().splitlines() if line and line[0] != "{"]
+        lines = [
+            line for line in self.log(4096).splitlines() if line and line[0] != "{"
+        ]
         return "\n".join(PREFIX.sub("", line) for line in lines[-3:])
 
 
