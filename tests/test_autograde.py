@@ -639,5 +639,5 @@ def test_status_as_records(course: Course) -> None:
     lines = map(json.loads, done.stdout.splitlines())
     found = {each["student"]: (each["state"], each["need"]) for each in lines}
     assert found["broken"] == ("failed", "none")
-    assert found["bob"] == ("needs manual grading", "none")
+    assert found["bob"] == ("graded", "none")
     assert len(found) == len(ANSWERS) + 3
