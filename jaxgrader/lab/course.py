@@ -4,6 +4,7 @@ It only reads: the gradebook is opened for reading, and what is not there is not
 All methods may wait for a disk or a database, and belong into a thread.
 """
 
+import json
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -57,10 +58,16 @@ class Gradebook:
             return list(database.execute(sql.select(*COLUMNS)).all())
 
     def log(self, assignment: str, student: str) -> str:
-        """Return what a submission's cells and its grading wrote to their log."""
-        query = sql.select(LEDGER.c.log).where(*row_of(assignment, student))
+        """Return how a submission was graded: its verdicts, and what it wrote."""
+        query = sql.select(LEDGER).where(*row_of(assignment, student))
         with explained(self.course.db_url), self.engine.connect() as database:
-            return database.execute(query).scalar() or ""
+            row = database.execute(query).one_or_none()
+        if row is None or row.results is None:
+            return ""
+        lines = [f"{row.changed}, {row.seconds or 0:.1f} s on {row.host}", row.sentence]
+        for notebook, tests in json.loads(row.results).items():
+            lines += ["", notebook, *map(verdict, tests)]
+        return "\n".join([*lines, "", row.log or ""]).strip()
 
     def pages(self, assignment: str) -> dict[str, dict[str, str]]:
         """Return by student and notebook what the formgrader calls a submission."""
@@ -105,6 +112,13 @@ class Gradebook:
         if path.is_relative_to(home) and path.is_relative_to(top) and path.is_file():
             return path.relative_to(top).as_posix()
         return None
+
+
+def verdict(test: dict[str, Any]) -> str:
+    """Return a line about a test."""
+    score = "no score" if test["score"] is None else f"{test['score']:g}"
+    head = f"  {test['grade_id']}: {test['outcome']}, {score} of {test['max_score']:g}"
+    return f"{head}. {test['sentence']}".rstrip()
 
 
 class Snapshot:

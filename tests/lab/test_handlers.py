@@ -102,7 +102,9 @@ def test_4_a_batch_grades_what_is_missing_whatever_its_name(
 def test_4_its_log_is_there(client: Client) -> None:
     status, said = client.ask("log", assignment="ps", student="ada")
     assert status == 200
-    assert isinstance(said["log"], str)
+    assert "test_hidden: passed, 3 of 3" in said["log"]
+    _, said = client.ask("log", assignment="ps", student="bob")
+    assert "test_hidden: failed, 0 of 3" in said["log"]
     status, said = client.ask("batch-log")
     assert '"student": "ada"' in said["log"]
     for student in ("eve", "../ada", "a*"):
