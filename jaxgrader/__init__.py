@@ -9,7 +9,9 @@
 #   cli.py             `jaxgrader autograde`, `status`, `install`, `doctor`, `warm`
 #   lab/               JupyterLab's panel: server extension and front end; laid out in
 #                      its __init__.py
-#   report.py          what people see of a batch: progress, tables
+#   cli_reports.py     `jaxgrader export`, `report`
+#   reporting/         what people see of grades: terminal, exports, the class report;
+#                      laid out in its __init__.py
 #   autograde.py       the class in one batch: what the coordinator does
 #   course.py          what a course has to grade, and jobs of it
 #   doctor.py          what this machine gives, layer by layer

@@ -34,7 +34,7 @@ from jaxgrader.course import Course, read_these
 from jaxgrader.errors import JaxgraderError
 from jaxgrader.lab.install import install
 from jaxgrader.preprocessors import KERNEL
-from jaxgrader.report import (
+from jaxgrader.reporting.terminal import (
     Line,
     Screen,
     batch_table,
@@ -425,6 +425,9 @@ STOPPED = (
 STOPPED_NOW = "Stopped at once. Run the same command again for the rest.\n"
 
 
+REPORTS = "jaxgrader.cli_reports"
+
+
 class JaxgraderApp(Command):
     """The program itself."""
 
@@ -433,6 +436,9 @@ class JaxgraderApp(Command):
     subcommands = {  # noqa: RUF012
         "autograde": (BatchApp, "Grade the class: all submissions, on all cores"),
         "status": (StatusApp, "Say where submissions stand, at any moment"),
+        # By name: their libraries are of no use to a batch.
+        "export": (f"{REPORTS}.ExportApp", "Write scores as CSV or Parquet"),
+        "report": (f"{REPORTS}.ReportApp", "Write the class report, a page of HTML"),
         "install": (InstallApp, "Register the kernel, and JupyterLab's panel"),
         "doctor": (DoctorApp, "Say what this machine gives, and how to get the rest"),
         "warm": (WarmApp, "Fill the compilation cache from the instructor's solutions"),

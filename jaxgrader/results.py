@@ -43,6 +43,8 @@ class TestResult:
     #: False for a cell that ran in the student's own kernel.
     protected: bool = True
     seconds: float = 0.0
+    #: Bytes that the student's kernel held at most, up to its end; 0 if nobody saw.
+    memory: int = 0
     #: A process of ours was lost: the next try may end otherwise.
     again: bool = False
 

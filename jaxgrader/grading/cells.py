@@ -71,6 +71,8 @@ class Cells(NotebookClient):
         self._seconds: float | None = None
         self._ran = Ran()
         self._watching: asyncio.Task[Any] | None = None
+        #: Bytes that the kernel held at most; known when it is closed.
+        self.memory = 0
 
     async def start(self, cwd: Path | None, env: dict[str, str] | None = None) -> None:
         """Start the kernel on a copy of the files in `cwd`.
@@ -91,7 +93,9 @@ class Cells(NotebookClient):
     async def close(self) -> None:
         """End the kernel and everything that it started."""
         if self.km is not None:
+            provisioner = getattr(self.km, "provisioner", None)
             await self._async_cleanup_kernel()
+            self.memory = getattr(provisioner, "memory", 0)
 
     async def run(
         self, cell: NotebookNode, index: int, seconds: float | None = None

@@ -86,10 +86,11 @@ class Grader:
         try:
             await kernel.start(job.files, job.env)
             checker = await self.ready(job) if job.plan is not None else None
-            return nb, await Run(job, nb, kernel, checker, inspector).cells()
+            results = await Run(job, nb, kernel, checker, inspector).cells()
         finally:
             await inspector.close()
             await kernel.close()
+        return nb, tuple(replace(each, memory=kernel.memory) for each in results)
 
     async def ready(self, job: NotebookJob) -> Checker:
         """Return a checker with an empty namespace."""

@@ -29,6 +29,7 @@ from jaxgrader.kernel import app, cache, jail, wire
 from jaxgrader.kernel.inside import Jail
 from jaxgrader.kernel.usage import (
     Clock,
+    Usage,
     descendants,
     queued_in_sockets,
     usage,
@@ -65,6 +66,8 @@ class Guard:
         self.interrupted = False
         self.clock = Clock()
         self.tail = b""
+        #: The most memory seen; pages that processes share are counted for each.
+        self.peak = 0
 
     def run(self, limits: Jail, server: int) -> None:
         """Serve until the kernel, client or server has ended or a limit is exceeded."""
@@ -91,7 +94,12 @@ class Guard:
     def obey(self) -> bool:
         """Do what the client asks for; return False when it is gone."""
         message = wire.receive(self.connection)
-        if message is None or message.get("op") == "kill":
+        if message is None:
+            return False
+        if message.get("op") == "kill":
+            with contextlib.suppress(OSError):  # the client may have gone
+                self.look(self.processes())
+                wire.send(self.connection, {"event": "used", "memory": self.peak})
             return False
         if message.get("op") == "signal":
             self.signal(int(message["signal"]))
@@ -155,7 +163,7 @@ class Guard:
         processes = self.processes()
         if limits.processes and len(processes) > limits.processes:
             return "processes"  # at once: there is much to read and little time
-        used = usage(processes, proportional=False)
+        used = self.look(processes)
         if limits.cpu and max(used.cpu, self.clock.count(used.own)) > limits.cpu:
             return "cpu"
         if limits.processes and used.threads > limits.processes:
@@ -168,6 +176,12 @@ class Guard:
             used = usage(self.processes(), proportional=True)
             return "memory" if used.memory + queued > limits.memory else None
         return None
+
+    def look(self, processes: list[str]) -> Usage:
+        """Return what processes use; keep the most memory of all looks."""
+        used = usage(processes, proportional=False)
+        self.peak = max(self.peak, used.memory)
+        return used
 
     def processes(self) -> list[str]:
         """Return the pids of all processes in the jail but this one."""
@@ -201,6 +215,7 @@ class Guard:
                 "reason": reason,
                 "sentence": sentence,
                 "stderr": stderr,
+                "memory": self.peak,
             },
         )
 

@@ -68,6 +68,8 @@ class SandboxProvisioner(LocalProvisioner):
     ended: dict[str, Any] | None = None
     #: The fork server's last word, before the connection ends.
     last: dict[str, Any] | None = None
+    #: Bytes: the most memory that the guard saw; known when the kernel has ended.
+    memory = 0
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -223,6 +225,7 @@ class SandboxProvisioner(LocalProvisioner):
                 if self.ended["reason"] in LIMITS:
                     self.log.warning(self.sentence)
                 return
+            self.memory = message.get("memory", self.memory)
             if message["event"] == "ended":
                 self.last = message
 

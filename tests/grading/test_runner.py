@@ -30,6 +30,19 @@ def told(results: list[TestResult]) -> list[tuple[str, float | None]]:
     return [(str(result.outcome), result.score) for result in results]
 
 
+def test_memory_is_what_the_students_kernel_held(slot: Slot) -> None:
+    """Also where the kernel had ended before its last cell."""
+    (small,) = slot.grade(RIGHT, "assert f(2) == 6")
+    held = "kept = bytearray(b'x') * 400_000_000\n"
+    (large,) = slot.grade(held + RIGHT, "assert f(2) == 6")
+    (dead,) = slot.grade(f"{held}import os\nos._exit(1)", "assert f(2) == 6")
+    assert small.score == large.score == 2
+    assert 10_000_000 < small.memory < 300_000_000
+    assert small.memory + 350_000_000 < large.memory < 900_000_000
+    assert dead.outcome is Outcome.CRASHED
+    assert dead.memory > 0
+
+
 def test_points_come_from_the_checker(slot: Slot) -> None:
     results = slot.grade(
         RIGHT,
