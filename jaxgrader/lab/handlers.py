@@ -21,7 +21,7 @@ from tornado.web import HTTPError
 from jaxgrader.errors import GraderError
 from jaxgrader.lab.access import Access
 from jaxgrader.lab.course import Gradebook, Snapshot
-from jaxgrader.lab.processes import OPTIONS, Batches, Survey
+from jaxgrader.lab.processes import OPTIONS, Batches, Report, Survey
 
 #: Seconds: how old a look at the ledger, and at all files, may be when it is shown.
 LEDGER_HOLDS, SURVEY_HOLDS = 0.5, 120.0
@@ -34,6 +34,7 @@ class Desk:
         self.gradebook = gradebook
         self.batches = Batches(gradebook.root)
         self.survey = Survey(gradebook.root)
+        self.report = Report(gradebook.root)
         self.one_at_a_time = asyncio.Lock()
         self.seen: tuple[float, Snapshot] | None = None
         self.graded = False
@@ -241,6 +242,39 @@ class SurveyHandler(Handler):
         self.finish(json.dumps({}))
 
 
+class ReportHandler(Handler):
+    """The class report: an order to write it, `{"anonymous": ...}`, and the page."""
+
+    @web.authenticated
+    @authorized
+    async def post(self) -> None:
+        anonymous = self.order().get("anonymous")
+        if not isinstance(anonymous, bool):
+            raise HTTPError(400, NO_REPORT_ORDER)
+        trouble = await self.desk.report.make(anonymous=anonymous)
+        if trouble:
+            raise HTTPError(503, trouble)
+        self.finish(json.dumps({}))
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        try:
+            page = await asyncio.to_thread(self.desk.report.file.read_bytes)
+        except FileNotFoundError:
+            raise HTTPError(404, NO_PAGE) from None
+        self.set_header("Content-Security-Policy", REPORT_POLICY)
+        self.finish(page, set_content_type="text/html; charset=UTF-8")
+
+
+#: The page has no script, and what students wrote is escaped in it. If that failed, it
+#: would still be no page of the server's.
+REPORT_POLICY = (
+    "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+    "frame-ancestors 'self'"
+)
+
+
 def chosen(records: Any, snapshot: Snapshot) -> list[dict[str, str]]:
     """Return what an order asks to grade. Raises HTTPError 400, 404."""
     if not isinstance(records, list) or not records:
@@ -269,6 +303,7 @@ HANDLERS: dict[str, type[Handler]] = {
     "start": StartHandler,
     "cancel": CancelHandler,
     "survey": SurveyHandler,
+    "report": ReportHandler,
 }
 
 
@@ -287,6 +322,8 @@ def add_handlers(application: Any) -> None:
 
 
 NO_SUBMISSION = "There is no such submission. Refresh the panel to see what there is."
+NO_REPORT_ORDER = 'This order is {"anonymous": true} or {"anonymous": false}.'
+NO_PAGE = "No class report has been made yet. Make one in the panel."
 NO_JSON = "An order's Content-Type is application/json."
 NO_ORDER = (
     'An order names what to grade: {"what": "missing", "submissions": '

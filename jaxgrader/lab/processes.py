@@ -144,10 +144,36 @@ class Survey:
         self.ended = time.monotonic()
 
 
+class Report:
+    """The class report, as `jaxgrader report` writes it into the course."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.file = root, root / ".jaxgrader" / "report.html"
+        self.one_at_a_time = asyncio.Lock()
+
+    async def make(self, *, anonymous: bool) -> str:
+        """Write it anew; return what is wrong if that cannot be done."""
+        command = [*PROGRAM, "report", f"--to={self.file}"]
+        async with self.one_at_a_time:
+            self.file.parent.mkdir(exist_ok=True)
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                *(["--anonymous"] if anonymous else []),
+                cwd=self.root,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+            )
+            _, err = await process.communicate()
+        said = err.decode(errors="replace").strip()[-2000:]
+        return (said or NO_REPORT) if process.returncode else ""
+
+
 def read_needs(text: str) -> dict[tuple[str, str], str]:
     """Return what `jaxgrader status --json` printed."""
     records: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines()]
     return {(each["assignment"], each["student"]): each["need"] for each in records}
 
 
+NO_REPORT = "`jaxgrader report` ended without a word. Run it in a terminal to see why."
 NO_STATUS = "`jaxgrader status` ended without a word. Run it in a terminal to see why."

@@ -262,6 +262,12 @@ def test_9_its_log_its_notebook_and_its_page_open(
     expect(
         notebook.locator(".jp-CodeCell", has_text="raise ValueError")
     ).to_be_visible()
+    first.get_by_role("tab", name="Jax Grader").click()
+    first.get_by_role("button", name="Make the class report").click()
+    with context.expect_page() as made:
+        first.get_by_role("link", name=re.compile("Open the report")).click()
+    expect(made.value.locator("h1").first).to_be_visible()
+    made.value.close()
     assert first.evaluate("window.pwned") is None
 
 

@@ -111,6 +111,25 @@ def test_4_its_log_is_there(client: Client) -> None:
         assert client.ask("log", assignment="ps", student=student)[0] == 404
 
 
+def test_4_the_class_report_is_made_and_shown_as_no_page_of_the_servers(
+    client: Client,
+) -> None:
+    path = "/jaxgrader/api/report"
+    assert client.request("GET", path, **client.allowed)[0] == 404
+    assert client.order("report", {"anonymous": "no"})[0] == 400
+    for anonymous in (False, True):
+        status, said = client.order("report", {"anonymous": anonymous})
+        assert status == 200, said
+        status, page, headers = client.request("GET", path, **client.allowed)
+        assert status == 200
+        assert headers["Content-Type"] == "text/html; charset=UTF-8"
+        assert headers["Content-Security-Policy"].startswith(
+            "sandbox; default-src 'none'"
+        )
+        assert b"<img src=x" not in page
+        assert (b">bob<" in page) is not anonymous
+
+
 @pytest.mark.parametrize("student", [HOSTILE[0], HOSTILE[1]])
 def test_5_a_retry_is_of_one_also_where_its_name_is_a_pattern_or_an_option(
     client: Client, course: Course, student: str

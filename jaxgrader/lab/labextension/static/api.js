@@ -21,6 +21,7 @@ export class Api {
   batchLog = () => this.ask('batch-log');
   start = (what, submissions) => this.order('start', { what, submissions });
   cancel = born => this.order('cancel', { born });
+  report = anonymous => this.order('report', { anonymous });
   survey = () => this.order('survey', {});
 
   /** Return the address of one of the server's pages. */

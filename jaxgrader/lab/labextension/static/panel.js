@@ -85,7 +85,8 @@ export function makePanelClass(lab) {
         this.buildBatch(),
         this.buildStart(),
         this.empty,
-        this.list
+        this.list,
+        this.buildReport()
       );
     }
 
@@ -162,6 +163,41 @@ export function makePanelClass(lab) {
         ),
         this.start,
         this.hint
+      );
+    }
+
+    /** Return the part about the class report: made on request, opened by a link. */
+    buildReport() {
+      const names = make('input', { type: 'checkbox' });
+      const link = make('a', {
+        className: 'jg-Button',
+        target: '_blank',
+        rel: 'noopener',
+        hidden: true
+      });
+      const button = make('button', {
+        className: 'jg-Button',
+        textContent: 'Make the class report',
+        onclick: async () => {
+          button.disabled = true;
+          link.hidden = true;
+          setText(this.spoken, 'Making the class report.');
+          if (await this.order(() => this.api.report(names.checked))) {
+            // Another address each time: no tab shows an older one.
+            link.href = this.api.page(`jaxgrader/api/report?${Date.now()}`);
+            setText(link, `Open the report of ${new Date().toLocaleTimeString()} ↗`);
+            link.hidden = false;
+            link.focus();
+          }
+          button.disabled = false;
+        }
+      });
+      return make(
+        'section',
+        { className: 'jg-Start jg-Report', 'aria-label': 'Class report' },
+        button,
+        make('label', {}, names, ' without names'),
+        link
       );
     }
 
@@ -324,17 +360,20 @@ export function makePanelClass(lab) {
       await this.order(() => this.api.start(this.what, submissions));
     }
 
-    /** Order something; say so if the server refuses it. */
+    /** Order something; return whether it was done, and say so if it was refused. */
     async order(send) {
       this.start.disabled = true;
       complain(this.refusal, '');
+      let done = true;
       try {
         await send();
       } catch (error) {
+        done = false;
         complain(this.refusal, error.message);
         this.cancel.disabled = false;
       }
       await this.poll.refresh();
+      return done;
     }
   };
 }
