@@ -20,7 +20,7 @@ from tests.lab.test_access import HUB
 pytestmark = pytest.mark.browser
 
 SECONDS = 1000.0
-expect.set_options(timeout=60 * SECONDS)
+expect.set_options(timeout=180 * SECONDS)
 Shoot = Callable[[Page, str], None]
 ATTACK = "<img src=x onerror=window.pwned=1>"
 ANSWERS = {
@@ -78,7 +78,7 @@ def server(
 @pytest.fixture(scope="module")
 def context(browser: Browser) -> Iterator[BrowserContext]:
     context = browser.new_context(viewport={"width": 1400, "height": 950})
-    context.set_default_timeout(60 * SECONDS)
+    context.set_default_timeout(180 * SECONDS)
     yield context
     context.close()
 
@@ -142,7 +142,8 @@ def test_1_the_panel_lists_what_there_is(first: Page, shoot: Shoot) -> None:
 
 def test_2_a_batch_starts_and_its_progress_is_live(first: Page, shoot: Shoot) -> None:
     first.get_by_label("Select ps").check()
-    expect(first.locator(".jg-Start")).to_contain_text("of those that are selected")
+    starting = first.get_by_role("region", name="Start a batch")
+    expect(starting).to_contain_text("of those that are selected")
     first.get_by_role("button", name="Grade 6 submissions").click()
     expect(state(first, "endless")).to_have_text("running")
     expect(state(first, "ada")).to_have_text("graded")
