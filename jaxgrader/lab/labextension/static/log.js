@@ -11,7 +11,7 @@ export function makeLog({ widgets }, title, load) {
   const node = make(
     'div',
     { className: 'jg-Log' },
-    make('header', { className: 'jg-Log-head' }, make('h2', { textContent: title }), refresh),
+    make('div', { className: 'jg-Log-head' }, make('h2', { textContent: title }), refresh),
     text
   );
   async function fill() {

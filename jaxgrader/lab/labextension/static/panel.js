@@ -62,7 +62,7 @@ export function makePanelClass(lab) {
       this.empty = make('p', { className: 'jg-Quiet', hidden: true });
       this.node.append(
         make(
-          'header',
+          'div',
           { className: 'jg-Head' },
           make('h1', { textContent: 'Jax Grader' }),
           this.course,
