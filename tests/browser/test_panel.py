@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from jaxgrader.lock import Holder
@@ -246,6 +247,8 @@ def test_9_its_log_its_notebook_and_its_page_open(
     first: Page, context: BrowserContext, shoot: Shoot
 ) -> None:
     shoot(first, "panel-3-graded")
+    found_by_axe = Axe().run(first, context=".jg-Panel").response["violations"]
+    assert [each["id"] for each in found_by_axe] == []
     with context.expect_page() as found:
         row(first, "ada").get_by_role("link", name=re.compile("formgrader")).click()
     expect(found.value.locator("#test_hidden")).to_have_attribute("placeholder", "3")
