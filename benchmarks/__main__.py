@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import batch, jails, kernels, notebooks, reports
+from benchmarks import batch, jails, kernels, lab, notebooks, reports
 from benchmarks.figures import Figure, private_folders
 
 BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "batch": batch.batch,
     "coordinator": batch.coordinator,
     "scale": batch.scale,
+    "lab": lab.lab,
     "exports": reports.exports,
     "report": reports.report,
 }

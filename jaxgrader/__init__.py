@@ -7,6 +7,8 @@
 # nbgrader takes from here.
 #
 #   cli.py             `jaxgrader autograde`, `status`, `install`, `doctor`, `warm`
+#   lab/               JupyterLab's panel: server extension and front end; laid out in
+#                      its __init__.py
 #   cli_reports.py     `jaxgrader export`, `report`
 #   reporting/         what people see of grades: terminal, exports, the class report;
 #                      laid out in its __init__.py

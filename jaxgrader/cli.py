@@ -30,8 +30,9 @@ from jaxgrader.batch.dask import dask
 from jaxgrader.batch.jobs import Slots
 from jaxgrader.batch.local import local, serial
 from jaxgrader.converters import Autograde
-from jaxgrader.course import Course
+from jaxgrader.course import Course, read_these
 from jaxgrader.errors import JaxgraderError
+from jaxgrader.lab.install import install
 from jaxgrader.preprocessors import KERNEL
 from jaxgrader.reporting.terminal import (
     Line,
@@ -39,6 +40,7 @@ from jaxgrader.reporting.terminal import (
     batch_table,
     counts,
     next_steps,
+    standing_records,
     status_table,
 )
 from jaxgrader.store import State, Store, explained
@@ -52,12 +54,13 @@ class Command(JupyterApp):
 
 
 class InstallApp(Command):
-    """Register the kernelspec."""
+    """Register the kernelspec and the panel."""
 
     name = "jaxgrader-install"
     description = (
         "Register the kernel 'JAX (sandboxed)' for this Python environment, so that "
-        "nbgrader, JupyterLab and any other Jupyter client can start it."
+        "nbgrader, JupyterLab and any other Jupyter client can start it; and the Jax "
+        "Grader panel, for course staff in JupyterLab."
     )
     user = Bool(False, help="Register it for this user, not for this environment.")
     user.tag(config=True)
@@ -75,6 +78,8 @@ class InstallApp(Command):
                 path, KERNEL, user=self.user, prefix=prefix
             )
         print(f"Registered the kernel {spec['display_name']!r} in {target}")
+        panel = install(self.prefix, user=self.user)
+        print(f"Registered the panel 'Jax Grader' in {panel}")
 
 
 class DoctorApp(Command):
@@ -167,6 +172,9 @@ class BatchApp(NbGrader):
     json = Bool(False, help="Print a line of JSON for each submission.").tag(
         config=True
     )
+    these = Bool(
+        False, help="Grade what standard input names, in lines such as --json prints."
+    ).tag(config=True)
 
     aliases = {  # noqa: RUF012
         **nbgrader_aliases,
@@ -189,6 +197,7 @@ class BatchApp(NbGrader):
                 "stale": stale,
                 "dry_run": dry_run,
                 "json": json,
+                "these": these,
             }.items()
         },
     }
@@ -205,6 +214,8 @@ class BatchApp(NbGrader):
         try:
             course = Course(self.coursedir, self.config, store)
             course.converter.require_our_steps()
+            if self.these:
+                course.these = read_these(sys.stdin)
             batch = Batch(course, self.config, self.log)
             if self.dry_run:
                 self.tell(self.plan(batch))
@@ -217,7 +228,7 @@ class BatchApp(NbGrader):
     def plan(self, batch: Batch) -> Plan:
         """Choose what to grade; say so."""
         chosen = self.missing or self.stale
-        names = self.extra_args or batch.course.names()
+        names = self.extra_args or list(batch.course.these or batch.course.names())
         plan = batch.plan(
             names,
             force=self.force,
@@ -375,8 +386,14 @@ class StatusApp(NbGrader):
         "Say where the submissions of the named assignments (of all that are released, "
         "if none is named) stand, while a batch runs, too."
     )
+    json = Bool(False, help="Print a line of JSON for each submission.").tag(
+        config=True
+    )
     aliases = {**nbgrader_aliases}  # noqa: RUF012
-    flags = {**nbgrader_flags}  # noqa: RUF012
+    flags = {  # noqa: RUF012
+        **nbgrader_flags,
+        "json": ({"StatusApp": {"json": True}}, json.help),
+    }
 
     def start(self) -> None:
         super().start()
@@ -385,7 +402,11 @@ class StatusApp(NbGrader):
             course = Course(self.coursedir, self.config, store)
             rows = course.standings(self.extra_args or course.names())
             store.close()
-        printer(140).print(status_table(rows))
+        if self.json:
+            for line in standing_records(rows):
+                print(json.dumps(line))
+        else:
+            printer(140).print(status_table(rows))
 
 
 #: Exit statuses of `jaxgrader autograde`.
@@ -418,7 +439,7 @@ class JaxgraderApp(Command):
         # By name: their libraries are of no use to a batch.
         "export": (f"{REPORTS}.ExportApp", "Write scores as CSV or Parquet"),
         "report": (f"{REPORTS}.ReportApp", "Write the class report, a page of HTML"),
-        "install": (InstallApp, "Register the kernel 'JAX (sandboxed)'"),
+        "install": (InstallApp, "Register the kernel, and JupyterLab's panel"),
         "doctor": (DoctorApp, "Say what this machine gives, and how to get the rest"),
         "warm": (WarmApp, "Fill the compilation cache from the instructor's solutions"),
     }

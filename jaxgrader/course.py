@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -75,6 +75,8 @@ class Course:
         self, coursedir: CourseDirectory, config: Config, store: Store
     ) -> None:
         self.coursedir, self.config, self.store = coursedir, config, store
+        #: By assignment, the students whose submissions count; None for all.
+        self.these: Mapping[str, Collection[str] | None] | None = None
         self.limits = Limits(config=config)
         self.settings: dict[str, Any] = {
             name: portable(f"c.{name}", dict(section))
@@ -132,8 +134,16 @@ class Course:
             for path in found
             if path.is_dir()
             and path.parent.name not in excluded
+            and self.asked_for(assignment, path.parent.name)
             and self.has_name(path)
         ]
+
+    def asked_for(self, assignment: str, student: str) -> bool:
+        """Whether a submission is one of `these`."""
+        if self.these is None:
+            return True
+        students = self.these.get(assignment, ())
+        return students is None or student in students
 
     def has_name(self, folder: Path) -> bool:
         """Whether a database can hold a student's name; says so if it cannot."""
@@ -230,6 +240,28 @@ class Course:
         return Need.STALE if entry.tests != submission.tests else Need.NONE
 
 
+def read_these(lines: Iterable[str]) -> dict[str, set[str] | None]:
+    """Return what records such as `jaxgrader autograde --json` prints are about.
+
+    Without a student, a record is about the whole assignment. Raises `CourseError`.
+    """
+    found: dict[str, set[str] | None] = {}
+    for line in filter(str.strip, lines):
+        try:
+            record = json.loads(line)
+            name, student = record["assignment"], record.get("student")
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise CourseError(NO_RECORD.format(line=line.strip()[:80])) from None
+        if not (isinstance(name, str) and isinstance(student, str | None)):
+            raise CourseError(NO_RECORD.format(line=line.strip()[:80]))
+        students = found.setdefault(name, set())
+        if student is None:
+            found[name] = None
+        elif students is not None:
+            students.add(student)
+    return found
+
+
 def portable(name: str, value: Any) -> Any:
     """Return a setting as it travels: classes by their names.
 
@@ -268,6 +300,10 @@ NO_NAME = (
 NOT_PORTABLE = (
     "{name} in nbgrader_config.py names {what}, which workers cannot import. Put it "
     "into a module that is installed in the course's environment, then try again."
+)
+NO_RECORD = (
+    "Standard input has a line that names no submission: {line!r}. With --these it is "
+    'lines like {{"assignment": "ps1", "student": "ada"}}. Nothing was graded.'
 )
 UNKNOWN = (
     "The gradebook has no assignment {name!r} with notebooks. Check the name, or run "

@@ -1,13 +1,16 @@
 """One grader at a time: who holds a course, and how the next one is told."""
 
 import contextlib
+import datetime
 import fcntl
 import getpass
 import hashlib
 import json
 import os
+import signal
 import socket
 import sys
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -25,9 +28,13 @@ class Lock:
     all machines; a file in the course for those that see it.
     """
 
-    def __init__(self, root: Path, engine: sql.Engine | None = None) -> None:
-        self.path = root / ".jaxgrader" / "lock"
+    def __init__(
+        self, root: Path, engine: sql.Engine | None = None, *, batch: bool = False
+    ) -> None:
+        self.path = root / FILE
         self.engine = engine
+        #: Whether who takes it is a batch, which Ctrl-C stops and nothing else.
+        self.batch = batch
         self.file: IO[str] | None = None
         self.session: Any = None
 
@@ -54,7 +61,7 @@ class Lock:
             self.file.close()
             raise GraderError(TAKEN.format(holder=holder)) from None
         self.file.truncate(0)
-        json.dump(myself(), self.file)
+        json.dump({**myself(), "batch": self.batch}, self.file)
         self.file.flush()
         return self
 
@@ -99,13 +106,102 @@ def myself() -> dict[str, Any]:
         user = str(os.getuid())
     command = " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
     host = socket.gethostname()
-    return {"pid": os.getpid(), "host": host, "user": user, "command": command}
+    return {
+        "pid": os.getpid(),
+        "host": host,
+        "user": user,
+        "command": command,
+        "since": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "born": born(os.getpid()),
+    }
 
 
+def born(pid: int) -> str:
+    """Return what tells a process from all others that had its id; "" if it is gone."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if stat[0] == "Z" else f"{boot} {stat[19]}"
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a course, as the lock's file says it."""
+
+    pid: int
+    host: str
+    user: str
+    command: str
+    since: str
+    born: str
+    batch: bool
+
+    @classmethod
+    def of(cls, root: Path) -> "Holder | None":
+        """Return who holds a course, None if nobody does.
+
+        Of another host's process only its word is known: it may have been killed.
+        """
+        try:
+            said = json.loads((root / FILE).read_text())
+            found = cls(**{each.name: said[each.name] for each in fields(cls)})
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return None if found.here and born(found.pid) != found.born else found
+
+    @property
+    def here(self) -> bool:
+        return self.host == socket.gethostname()
+
+    @property
+    def mine(self) -> bool:
+        """Whether `interrupt` may stop it: a batch of this user's, on this host."""
+        if not (self.batch and self.here):
+            return False
+        try:
+            return os.stat(f"/proc/{self.pid}").st_uid == os.getuid()
+        except OSError:
+            return False
+
+    def interrupt(self, root: Path) -> None:
+        """Stop a batch as Ctrl-C does. No other process is ever signalled.
+
+        Raises:
+            GraderError: if it is not for this user to stop.
+        """
+        if not self.mine:
+            raise GraderError(NOT_MINE.format(holder=HOLDER.format(**vars(self))))
+        with contextlib.suppress(ProcessLookupError):
+            # The id is this process's own for as long as the descriptor is open.
+            process = os.pidfd_open(self.pid)
+            try:
+                if born(self.pid) == self.born and has_open(self.pid, root / FILE):
+                    signal.pidfd_send_signal(process, signal.SIGINT)
+            finally:
+                os.close(process)
+
+
+def has_open(pid: int, path: Path) -> bool:
+    """Whether a process of this user's has a file open."""
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if file.samefile(path):
+                return True
+    return False
+
+
+#: The lock's file in the course.
+FILE = Path(".jaxgrader", "lock")
 HOLDER = "`{command}` by {user} (process {pid} on {host})"
 TAKEN = (
     "This course is being graded by {holder}. Nothing was changed. Wait until it is "
     "done, or stop it, then run this again."
+)
+NOT_MINE = (
+    "It cannot be stopped from here: {holder} holds the course. Stop it there, or ask "
+    "who started it."
 )
 READ_ONLY = (
     "{path} cannot be written ({why}). Grading writes into the course: run it as a "

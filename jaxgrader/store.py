@@ -120,7 +120,7 @@ class Store:
 
     def lock(self) -> Lock:
         """Return what keeps a second grader away."""
-        return Lock(Path(self.course.root), self.engine)
+        return Lock(Path(self.course.root), self.engine, batch=True)
 
     # ---- reading -------------------------------------------------------------------
 

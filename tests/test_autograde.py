@@ -607,3 +607,37 @@ def test_configuration_that_does_not_load_grades_nothing(course: Course) -> None
     done = grade(course, "--force")
     assert done.returncode == 1
     assert "Nothing is graded" in done.stderr
+
+
+def test_these_names_the_submissions_whatever_they_are_called(course: Course) -> None:
+    star = course.root / "submitted" / "*"
+    shutil.copytree(course.root / "submitted" / "ada", star)
+    names = (
+        '{"assignment": "ps", "student": "*"}\n{"assignment": "ps", "student": "x"}\n'
+    )
+    done = jaxgrader("autograde", "--these", "--json", cwd=course.root, input=names)
+    assert records(done).keys() == {"*"}
+    whole = '{"assignment": "ps"}\n{"assignment": "ps", "student": "ada"}'
+    done = jaxgrader(
+        "autograde", "--these", "--dry-run", "--force", cwd=course.root, input=whole
+    )
+    assert len(done.stdout.splitlines()) == len(ANSWERS) + 4
+
+
+@pytest.mark.parametrize(
+    "line", ["ada", "[]", "{}", '{"assignment": 1}', '{"student": "a"}']
+)
+def test_these_must_be_records(course: Course, line: str) -> None:
+    done = jaxgrader("autograde", "--these", "--force", cwd=course.root, input=line)
+    assert done.returncode == 1
+    assert f"names no submission: {line!r}" in done.stderr
+    assert "[1/" not in done.stderr
+
+
+def test_status_as_records(course: Course) -> None:
+    done = jaxgrader("status", "--json", cwd=course.root)
+    lines = map(json.loads, done.stdout.splitlines())
+    found = {each["student"]: (each["state"], each["need"]) for each in lines}
+    assert found["broken"] == ("failed", "none")
+    assert found["bob"] == ("graded", "none")
+    assert len(found) == len(ANSWERS) + 3

@@ -24,13 +24,14 @@ def runtime() -> Iterator[str]:
 
 
 def jaxgrader(
-    *arguments: str, cwd: Path, **env: str
+    *arguments: str, cwd: Path, input: str | None = None, **env: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the program with the bare environment."""
     return subprocess.run(
         [PROGRAM, *arguments],
         cwd=cwd,
         env={**BARE, "HOME": str(cwd), **env},
+        input=input,
         capture_output=True,
         text=True,
         check=False,

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from statistics import fmean, median
 from typing import NamedTuple
 
@@ -185,6 +185,20 @@ def status_table(
         cells = [str(where[column] or "") for column in columns]
         table.add_row(name, str(where.total()), *cells)
     return table
+
+
+def standing_records(
+    rows: Mapping[str, Iterable[tuple[Submission, Need, State | None]]],
+) -> Iterator[dict[str, str]]:
+    """Return the same as a record for each submission."""
+    for assignment, found in rows.items():
+        for submission, need, state in found:
+            yield {
+                "assignment": assignment,
+                "student": submission.student,
+                "state": standing(need, state),
+                "need": need.value,
+            }
 
 
 def standing(need: Need, state: State | None) -> str:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from jaxgrader.lab.install import install
 from tests.conftest import BARE, CLONE
 
 #: Chromium would look for updates and accounts; there is nobody to answer.
@@ -30,24 +31,36 @@ ARTIFACTS = CLONE / "artifacts" / "browser"
 
 
 @contextmanager
-def jupyter_lab(root: Path, home: Path) -> Iterator[str]:
-    """Run JupyterLab on `root` for one person; yield its address, token included."""
-    token = secrets.token_hex(16)
+def jupyter_lab(
+    root: Path, home: Path, *more: str, port: int = 0, token: str | None = None
+) -> Iterator[str]:
+    """Run JupyterLab on `root` for one person; yield its address, token included.
+
+    Its panel is the working tree's. `more` are options, and settings in `home/settings`
+    count. A port and a token make it the same server again, once it has ended.
+    """
+    token = token or secrets.token_hex(16)
     home.mkdir(parents=True, exist_ok=True)
+    install(str(home / "panel"), user=False)
+    found = [home / "settings", home / "panel" / "etc" / "jupyter"]
+    paths = {
+        "JUPYTER_PATH": str(home / "panel" / "share" / "jupyter"),
+        "JUPYTER_CONFIG_PATH": os.pathsep.join(map(str, found)),
+    }
     command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root"]
-    options = ["--ServerApp.ip=127.0.0.1", "--ServerApp.port=0"]
+    options = ["--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", *more]
     with ExitStack() as cleanup:
         log = cleanup.enter_context((home / "lab.log").open("w"))
         server = subprocess.Popen(
             [*command, *options],
             cwd=root,
-            env={**BARE, "HOME": str(home), "JUPYTER_TOKEN": token},
+            env={**BARE, **paths, "HOME": str(home), "JUPYTER_TOKEN": token},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
         cleanup.enter_context(server)
-        cleanup.callback(server.terminate)
+        cleanup.callback(stop, server)
         assert server.stdout is not None
         for line in server.stdout:
             log.write(line)
@@ -59,8 +72,16 @@ def jupyter_lab(root: Path, home: Path) -> Iterator[str]:
         keep = threading.Thread(target=lambda: log.writelines(server.stdout or []))
         keep.start()
         cleanup.callback(keep.join)
-        cleanup.callback(server.terminate)
+        cleanup.callback(stop, server)
         yield f"{match[1]}/lab?reset&token={token}"
+
+
+def stop(server: subprocess.Popen[str]) -> None:
+    """End a server. It can miss a signal that comes while it writes to its log."""
+    while server.poll() is None:
+        server.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(timeout=10)
 
 
 def wait_for(address: str, server: subprocess.Popen[str]) -> None:
