@@ -86,6 +86,10 @@ release: $(ready)  ## Regenerate release/ from source/ with nbgrader
 	  $(BIN)/nbgrader generate_assignment "$$(basename "$$folder")" --force; \
 	done
 
+.PHONY: screenshots
+screenshots: $(browser)  ## The README's pictures, taken anew
+	$(BIN)/python -m demo.screenshots
+
 .PHONY: lab
 lab: $(ready)  ## JupyterLab on this course, formgrader and Assignment List ready
 	$(BIN)/jupyter lab $$([ "$$(id -u)" != 0 ] || echo --allow-root) $(ARGS)

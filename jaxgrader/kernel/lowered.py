@@ -227,16 +227,26 @@ def digest(spelled: Any) -> bytes:
 
 
 def install(folder: Path) -> None:
-    """From now on, look for lowered programs in `folder`, and keep new ones there."""
+    """From now on, look for lowered programs in `folder`, and keep new ones there.
+
+    Where JAX is not as this module knows it, nothing changes.
+    """
+    with contextlib.suppress(ImportError, AttributeError):
+        from jax._src.interpreters import mlir
+
+        lower = mlir.lower_jaxpr_to_module
+        if list(inspect.signature(lower).parameters) == PARAMETERS:
+            start_lapack()
+            mlir.lower_jaxpr_to_module = looking_up(folder, lower, Speller())
+
+
+def looking_up(
+    folder: Path, lower: Callable[..., Any], speller: Speller
+) -> Callable[..., Any]:
+    """Return `lower`, which looks into `folder` first."""
     from jax._src import config
     from jax._src.interpreters import mlir
     from jaxlib.mlir import ir
-
-    lower = mlir.lower_jaxpr_to_module
-    if list(inspect.signature(lower).parameters) != PARAMETERS:
-        return
-    start_lapack()
-    speller = Speller()
 
     def key(name: str, jaxpr: Any, rest: dict[str, Any]) -> str:
         """Return the name of a program's entry. Raises `Unknown`."""
@@ -255,7 +265,7 @@ def install(folder: Path) -> None:
 
     def lower_or_look_up(module_name: str, jaxpr: Any, **rest: Any) -> Any:
         path = None
-        with contextlib.suppress(Unknown, KeyError, AttributeError, TypeError):
+        with contextlib.suppress(Exception):  # whatever is wrong, JAX says it better
             path = folder / key(module_name, jaxpr, rest)
         if path is None:
             return lower(module_name, jaxpr, **rest)
@@ -268,7 +278,7 @@ def install(folder: Path) -> None:
             keep(path, result.module)
         return result
 
-    mlir.lower_jaxpr_to_module = lower_or_look_up
+    return lower_or_look_up
 
 
 def calls_out(module: Any) -> bool:
