@@ -1,8 +1,22 @@
-"""`python -m jaxgrader`: the program, for those that know the environment's Python."""
+"""The program: `jaxgrader`, or `python -m jaxgrader` where only a Python is known.
+
+It loads nothing of ours before it has kept `rfc3987_syntax` away: a grammar that
+`jsonschema` loads wherever it is installed, to check addresses in languages other than
+English. No notebook has one, and it is half of what a command needs to start.
+"""
 
 import sys
 
-from jaxgrader.cli import main
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
-sys.argv[0] = "jaxgrader"  # what messages and the lock call it
-main()
+
+def main() -> None:
+    """Run the program."""
+    from jaxgrader import cli
+
+    cli.main()
+
+
+if __name__ == "__main__":
+    sys.argv[0] = "jaxgrader"  # what messages and the lock call it
+    main()
