@@ -4,10 +4,11 @@ The coordinator reads submitted/, lets workers grade (`worker.grade`), and is th
 one that writes: gradebook, ledger and autograded/, a submission at a time.
 """
 
+import contextlib
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -25,7 +26,7 @@ from jaxgrader.errors import JaxgraderError, SubmissionError
 from jaxgrader.kernel.devices import Inventory
 from jaxgrader.kernel.sandbox import Sandbox, require
 from jaxgrader.kernel.servers import shared_cache
-from jaxgrader.results import SubmissionResult
+from jaxgrader.results import SubmissionResult, line_about
 from jaxgrader.rows import Submission
 from jaxgrader.store import Entry, State
 
@@ -146,13 +147,29 @@ class Batch:
 
     def write(self, submission: Submission, result: SubmissionResult) -> State:
         """Write a result where it belongs; say what a human must know of it."""
+        log = self.keep_log(submission, result)
         if not (result.unreadable or result.internal):
             return self.store.save(submission, result, self.penalty)
         message = NOT_READABLE if result.unreadable else NOT_GRADED
         why = result.unreadable or result.internal
-        describe = self.course.converter.describe
-        self.log.error(describe(submission.folder, message, why=why))
+        said = self.course.converter.describe(submission.folder, message, why=why)
+        self.log.error("%s Its log is %s.", said, log)
         return self.store.save_failure(submission, result)
+
+    def keep_log(self, submission: Submission, result: SubmissionResult) -> Path:
+        """Write down how a submission was graded; return the path in the course."""
+        path = LOGS / submission.assignment / f"{submission.student}.log"
+        lines = [f"{result.seconds:.1f} s on {result.host}"]
+        lines += [result.unreadable or result.internal]
+        for name, notebook in result.notebooks.items():
+            lines += ["", name, *(line_about(asdict(test)) for test in notebook.tests)]
+        text = "\n".join([*lines, "", result.log]).strip() + "\n"
+        # It is for people: a full disk is said where scores are written.
+        with contextlib.suppress(OSError):
+            whole = Path(self.course.coursedir.root) / path
+            whole.parent.mkdir(parents=True, exist_ok=True)
+            whole.write_text(text, encoding="utf-8", errors="replace")
+        return path
 
     def penalty(self, student: str, score: float, late: float) -> float | None:
         """Return the points that lateness costs, as the course's plug-in says."""
@@ -230,6 +247,8 @@ def expected(
     return known or usual.get(submission.assignment, GUESS)
 
 
+#: Where, in a course, each submission has its log.
+LOGS = Path(".jaxgrader", "logs")
 NOT_GRADED = (
     "{folder}: it could not be graded here ({why}). It has no score and waits for "
     "manual grading.{earlier} Run `jaxgrader autograde {assignment} "

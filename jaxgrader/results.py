@@ -103,3 +103,10 @@ class SubmissionResult:
     host: str = ""
     #: Wall time.
     seconds: float = 0.0
+
+
+def line_about(test: Mapping[str, Any]) -> str:
+    """Return a log's line about a test, given the fields of a `TestResult`."""
+    score = "no score" if test["score"] is None else f"{test['score']:g}"
+    head = f"  {test['grade_id']}: {test['outcome']}, {score} of {test['max_score']:g}"
+    return f"{head}. {test['sentence']}".rstrip()

@@ -224,6 +224,11 @@ def test_what_cannot_be_read_is_said_and_has_no_score(
         "renamed": "failed",
     }
     assert "submitted/broken/ps: p.ipynb cannot be read as a notebook" in done.stderr
+    log = ".jaxgrader/logs/ps/broken.log"
+    assert f"Its log is {log}." in done.stderr
+    assert "cannot be read as a notebook" in (ours.root / log).read_text()
+    essay = (ours.root / ".jaxgrader/logs/ps/ada.log").read_text()
+    assert "passed, 1 of 1" in essay
     assert "has {mine}.ipynb, which is not part of the assignment" in done.stderr
     for student in ("broken", "renamed"):
         assert not ours.grades(student, "ps")
@@ -557,8 +562,10 @@ def test_the_end_is_a_table_and_what_to_do_next(course: Course) -> None:
     cells = [cell.strip() for cell in row.strip("│").split("│")]
     # of the tests ada has 5, bob 2, cleo 0; broken has none
     assert cells[1:6] == ["2", "2", "2.3", "2", "6"]
-    assert "1 need manual grading (formgrader, Manual Grading): ps ada" in done.stderr
-    assert "1 could not be read, see the messages above: ps broken" in done.stderr
+    assert "1 need manual grading (formgrader, Manual Grading; " in done.stderr
+    assert "logs in .jaxgrader/logs): ps ada" in done.stderr
+    assert "1 could not be read, see the messages above and " in done.stderr
+    assert ".jaxgrader/logs: ps broken" in done.stderr
 
 
 def test_a_terminal_shows_progress(course: Course) -> None:

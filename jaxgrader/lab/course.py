@@ -17,6 +17,7 @@ from nbgrader.coursedir import CourseDirectory
 from sqlalchemy.engine import make_url
 
 from jaxgrader.lock import Holder
+from jaxgrader.results import line_about
 from jaxgrader.store import LEDGER, State, explained, row_of
 
 NOT_GRADED = "not graded"
@@ -66,7 +67,7 @@ class Gradebook:
             return ""
         lines = [f"{row.changed}, {row.seconds or 0:.1f} s on {row.host}", row.sentence]
         for notebook, tests in json.loads(row.results).items():
-            lines += ["", notebook, *map(verdict, tests)]
+            lines += ["", notebook, *map(line_about, tests)]
         return "\n".join([*lines, "", row.log or ""]).strip()
 
     def pages(self, assignment: str) -> dict[str, dict[str, str]]:
@@ -112,13 +113,6 @@ class Gradebook:
         if path.is_relative_to(home) and path.is_relative_to(top) and path.is_file():
             return path.relative_to(top).as_posix()
         return None
-
-
-def verdict(test: dict[str, Any]) -> str:
-    """Return a line about a test."""
-    score = "no score" if test["score"] is None else f"{test['score']:g}"
-    head = f"  {test['grade_id']}: {test['outcome']}, {score} of {test['max_score']:g}"
-    return f"{head}. {test['sentence']}".rstrip()
 
 
 class Snapshot:

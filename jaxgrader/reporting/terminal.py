@@ -220,6 +220,11 @@ STATES = (
 )
 MANUAL = "it waits for manual grading"
 NEXT = {
-    State.MANUAL: "{count} need manual grading (formgrader, Manual Grading): {names}",
-    State.FAILED: "{count} could not be read, see the messages above: {names}",
+    State.MANUAL: (
+        "{count} need manual grading (formgrader, Manual Grading; logs in "
+        ".jaxgrader/logs): {names}"
+    ),
+    State.FAILED: (
+        "{count} could not be read, see the messages above and .jaxgrader/logs: {names}"
+    ),
 }
