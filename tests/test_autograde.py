@@ -228,7 +228,7 @@ def test_what_cannot_be_read_is_said_and_has_no_score(
     assert f"Its log is {log}." in done.stderr
     assert "cannot be read as a notebook" in (ours.root / log).read_text()
     essay = (ours.root / ".jaxgrader/logs/ps/ada.log").read_text()
-    assert "passed, 1 of 1" in essay
+    assert "test_visible: passed, 2 of 2." in essay
     assert "has {mine}.ipynb, which is not part of the assignment" in done.stderr
     for student in ("broken", "renamed"):
         assert not ours.grades(student, "ps")
