@@ -25,6 +25,7 @@
 #   preprocessors.py   the steps of autograde that replace stock ones
 #   pages.py           notebooks as web pages in which nothing of theirs can run
 #   formulas.py        TeX as MathML
+#   differences.py     got and expected as a table, and as a plot
 #   drawings.py        plots as SVG, and the colours of the pages that they are in
 #   batch/             many jobs at once: in processes here, or on a cluster; knows
 #                      neither grading nor the gradebook
@@ -35,6 +36,7 @@
 #                      student's process; laid out in its __init__.py
 #   verdicts.py        what a test cell's outputs are worth, and how nbgrader is told
 #   kernel/            TRUST BOUNDARY: warm, jailed kernels; laid out in its __init__.py
+#   comparisons.py     what a check that failed has compared: got and expected
 #   testing.py         what test cells import: asserts on values and on traced programs
 #   trees.py           compare trees of arrays, and say everything that differs
 #   exports.py         a call as a program: packed, checked, read and run elsewhere

@@ -22,6 +22,7 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat.notebooknode import NotebookNode
 from traitlets import default
 
+from jaxgrader.differences import Difference, difference_of
 from jaxgrader.drawings import Style
 from jaxgrader.formulas import environment, formula
 from jaxgrader.pages import HELD, MARK, clean_alone, harmless
@@ -61,6 +62,7 @@ class Item:
     score: float | None
     points: float | None
     sentence: str = ""
+    difference: Difference | None = None
     hints: tuple[Markup, ...] = ()
     comment: Markup | None = None
 
@@ -134,6 +136,9 @@ def item_of(cell: NotebookNode, anchor: str) -> Item | None:
     about = told.get("about", "") if test else BY_HAND[cell.cell_type]
     # The first sentence: authors go on with what the numbers should be.
     about = re.split(r"(?<=[.!?])\s", about, maxsplit=1)[0]
+    # The check's own message has the numbers in it, in columns.
+    compared = told.get("compared")
+    sentence = compared["note"] if compared else told.get("sentence", "")
     title = Markup("<code>{}</code>").format(info["grade_id"])
     return Item(
         anchor=anchor,
@@ -143,7 +148,8 @@ def item_of(cell: NotebookNode, anchor: str) -> Item | None:
         word=WORDS[state] if test or state not in SCORED else "Read and graded",
         score=None if state == "waiting" else score,
         points=most if graded else None,
-        sentence=told.get("sentence", ""),
+        sentence=sentence,
+        difference=difference_of(compared, f"plot-{anchor}") if compared else None,
         hints=tuple(inline(hint) for hint in told.get("hints", ())),
         comment=markdown(comment) if comment else None,
     )
