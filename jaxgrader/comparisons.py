@@ -69,9 +69,12 @@ def _compared(error: BaseException) -> dict[str, Any] | None:
         return None
     check, values = found
     numpy = check.module == "numpy.testing"
-    for place, got, expected in _pairs(values[check.actual], values[check.expected]):
+    both = values[check.actual], values[check.expected]
+    # NumPy's checks take lists for arrays, ours for trees of them.
+    actual, wanted = map(_as_array, both) if numpy else both
+    for place, got, expected in _pairs(actual, wanted):
         if numpy and not expected.array.shape:
-            # NumPy's checks take a number for all entries.
+            # And a number for all entries.
             wide = np.broadcast_to(expected.array, got.array.shape)
             expected = Leaf(wide, expected.dtype, expected.platform)
         if record := _record(got, expected, *_tolerances(values, got, expected)):
@@ -110,6 +113,10 @@ def _pairs(actual: Any, expected: Any) -> Iterator[tuple[str, Leaf, Leaf]]:
         got, want = theirs.get(at(path)), _numbers(value)
         if got is not None and want is not None:
             yield at(path).removesuffix(": "), got, want
+
+
+def _as_array(value: object) -> object:
+    return np.asarray(value) if isinstance(value, list | tuple) else value
 
 
 def _numbers(value: object) -> Leaf | None:

@@ -18,6 +18,8 @@ from jaxgrader.drawings import ROLES, Drawing
 
 #: Numbers that fit into a line. Where there are more, a plot shows them.
 LINE = 8
+#: Numbers that stand in one cell of a table.
+FEW = 3
 #: Numbers beyond it are drawn at the edge.
 LARGE = 1e100
 
@@ -49,7 +51,7 @@ def difference_of(compared: dict[str, Any], name: str) -> Difference:
     if compared["wrong"] is None:
         rows = [
             Row("shape", shape(got), shape(expected), True),
-            Row("numbers", line(got), line(expected), False),
+            Row("first numbers", line(got), line(expected), False),
         ]
         return Difference(f"The shapes differ{where}", "", rows)
     caption = f"{compared['wrong']} of {compared['size']} numbers differ{where}"
@@ -86,9 +88,9 @@ def shape(side: dict[str, Any]) -> str:
 
 
 def line(side: dict[str, Any]) -> str:
-    """Return the numbers of a line."""
+    """Return the first numbers of an array."""
     numbers = side["numbers"]
-    return ", ".join(numbers[:LINE]) + (", …" if len(numbers) > LINE else "")
+    return ", ".join(numbers[:FEW]) + (", …" if len(numbers) > FEW else "")
 
 
 def draw(compared: dict[str, Any], name: str, caption: str) -> Markup | None:

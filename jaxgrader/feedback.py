@@ -204,8 +204,9 @@ class HideTests(stock.NbGraderPreprocessor):
     ) -> dict[str, Any]:
         """Return what may be said of any test: its outcome, and the author's words."""
         outcome = (record or {}).get("outcome", "")
-        hints = apart(top_of(source))[0] + apart(self.tests.lines(source))[0]
-        told = {"outcome": outcome, "about": about or description(top_of(source))}
+        top = top_of(self.tests.cut(source, ""))
+        hints = apart(top)[0] + apart(self.tests.lines(source))[0]
+        told = {"outcome": outcome, "about": about or description(top)}
         if outcome in TOLD and outcome not in (Outcome.PASSED, Outcome.INTERNAL):
             told["hints"] = [hint[:LONGEST_HINT] for hint in hints[:HINTS]]
         return told

@@ -301,7 +301,7 @@ WORDS = {
     "comment": "Comment",
 }
 BY_HAND = {
-    "code": "Your code, read by your instructors",
-    "markdown": "Your text, read by your instructors",
-    "raw": "Your text, read by your instructors",
+    "code": "Your code.",
+    "markdown": "Your text.",
+    "raw": "Your text.",
 }

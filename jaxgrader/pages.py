@@ -117,7 +117,8 @@ def clean_alone(text: str) -> str:
         for node in soup(["script", "style"]):
             node.decompose()
         for image in soup("img"):
-            name = str(image.get("alt") or "an image without a description")
+            said = re.sub(f"{MARK}[0-9]*", "", str(image.get("alt", ""))).strip()
+            name = said or "an image without a description"
             if HELD.match(str(image.get("src", ""))):
                 image["alt"] = name
             else:

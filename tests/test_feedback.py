@@ -267,6 +267,128 @@ def test_nothing_in_the_page_can_run(course: Course) -> None:
     assert "window.pwned" in soup.get_text()
 
 
+HINTED = """\
+# Two, three and four.
+### BEGIN HIDDEN TESTS
+# Hint: three times, *also*
+#   for larger numbers.
+# Hint: what is $3 x$?
+### END HIDDEN TESTS
+np.testing.assert_array_equal(triple(np.arange(2, 5)), [6, 9, 12], err_msg="thrice")"""
+PARTLY = """\
+# One, and numbers below zero.
+np.testing.assert_array_equal(triple(np.arange(2)), [0, 3])
+### BEGIN HIDDEN TESTS
+# Hint: mind the sign.
+_secret = -7193 - np.arange(20)
+np.testing.assert_array_equal(triple(_secret), 3 * _secret, err_msg="staff only")
+### END HIDDEN TESTS"""
+AFTER = """\
+# Hint: this one is at the top.
+
+# Below zero.
+np.testing.assert_array_equal(triple(-np.arange(3)), [0, -3, -6])"""
+#: Nothing of this either: 3 * 7193 and so on.
+HIDDEN_VALUES = re.compile(r"7193|72[01]\d|21579|2158\d|216\d\d|staff only|_secret")
+
+
+@pytest.fixture(scope="module")
+def hinted(course: Course) -> Course:
+    course.write_source(
+        "hints",
+        "p",
+        notebook_of(
+            nbgrader_cell("locked", "imports", "import numpy as np"),
+            nbgrader_cell("solution", "triple", RIGHT),
+            nbgrader_cell("test", "test_hinted", HINTED, 1),
+            nbgrader_cell("test", "test_partly", PARTLY, 1),
+            nbgrader_cell("test", "test_after", AFTER, 1),
+        ),
+    )
+    course.nbgrader("generate_assignment hints")
+    for student in ("right", "wrong", "positive"):
+        folder = course.hand_out("hints", student)
+        nb = json.loads((folder / "p.ipynb").read_text())
+        nb["cells"][1]["source"] = STUDENTS[student][0]
+        (folder / "p.ipynb").write_text(json.dumps(nb))
+    done = course.nbgrader("autograde hints", "generate_feedback hints")
+    assert [one.status for one in done] == [0, 0], done[0].log + done[1].log
+    return course
+
+
+def hints_page(course: Course, student: str) -> str:
+    return (course.root / "feedback" / student / "hints" / "p.html").read_text()
+
+
+def items(course: Course, student: str) -> dict[str, Any]:
+    """Return grade_id -> what the summary of a page says of it."""
+    soup = BeautifulSoup(hints_page(course, student), features="html.parser")
+    return {str(item["data-cell"]): item for item in soup.select(".item")}
+
+
+def hints_of(item: Any) -> list[str]:
+    return [" ".join(hint.get_text().split()) for hint in item.select(".hint")]
+
+
+def test_hints_are_for_those_who_failed(hinted: Course) -> None:
+    found = {
+        student: {name: hints_of(item) for name, item in items(hinted, student).items()}
+        for student in ("right", "wrong", "positive")
+    }
+    hinted_at = ["Hint: three times, also for larger numbers.", "Hint: what is 3x?"]
+    at_top, sign = ["Hint: this one is at the top."], ["Hint: mind the sign."]
+    assert found == {
+        "right": {"test_hinted": [], "test_partly": [], "test_after": []},
+        "wrong": {"test_hinted": hinted_at, "test_partly": sign, "test_after": at_top},
+        "positive": {"test_hinted": [], "test_partly": sign, "test_after": at_top},
+    }
+    # Nor does the cell itself tell it before.
+    assert "larger numbers" not in hints_page(hinted, "right")
+    release = (hinted.root / "release" / "hints" / "p.ipynb").read_text()
+    assert "larger numbers" not in release
+
+
+def test_a_region_of_hints_hides_no_test(hinted: Course) -> None:
+    first = items(hinted, "wrong")["test_hinted"]
+    assert first.h3.get_text() == "Two, three and four."
+    assert first.select_one(".sentence").get_text() == "thrice"
+    rows = [[cell.get_text() for cell in row("td")] for row in first("tr")[1:]]
+    assert rows == [["2 differs", "6"], ["3 differs", "9"], ["4 differs", "12"]]
+    assert "A hidden test" not in shown(hints_page(hinted, "wrong"))["test_hinted"]
+
+
+def test_what_hidden_tests_compare_is_not_told(hinted: Course) -> None:
+    kept = hinted.root / "autograded" / "positive" / "hints" / "p.ipynb"
+    assert HIDDEN_VALUES.search(kept.read_text())  # there is something to tell
+    text = hints_page(hinted, "positive")
+    assert HIDDEN_VALUES.search(text) is None, HIDDEN_VALUES.search(text)
+    found = items(hinted, "positive")
+    for name in ("test_partly", "test_after"):  # the latter ran after a hidden test
+        assert not found[name].select(".difference")
+    assert "not shown, since a hidden test ran" in found["test_after"].get_text()
+    # In front of its hidden part, a test tells what it compared.
+    assert items(hinted, "wrong")["test_partly"].select(".difference .differs")
+
+
+@pytest.mark.parametrize(
+    ("inner", "hides"),
+    [
+        ("# Hint: a", False),
+        ("# Hint: a\n# and b\n\n# Hint: c", False),
+        ("# Hint: a\nassert f()", True),
+        ("# no hint", True),
+        ("", True),
+        ("x = 1\n# Hint: a", True),
+    ],
+)
+def test_what_counts_as_hidden(inner: str, hides: bool) -> None:
+    region = Region("BEGIN", "END")
+    assert bool(region.hides(f"f()\n# BEGIN\n{inner}\n# END\ng()")) is hides
+    # Without its end a region goes to the end; code on its markers counts, too.
+    assert region.hides(f"# BEGIN\n{inner}\ng()")
+    assert region.hides(f"f() # BEGIN\n{inner}\n# END")
+
+
 @pytest.mark.parametrize("payload", [*zoo.HTML, *zoo.MARKDOWN])
 def test_clean(payload: str) -> None:
     soup = BeautifulSoup(clean(payload), features="html.parser")
@@ -304,6 +426,8 @@ def test_clean_keeps_what_lessons_use(text: str) -> None:
         ("# assert f(3) == 9\nf(0)", ""),
         ("# Edge cases\n# expected = [1, 2]\n", "Edge cases"),
         ("x = 1\n# no description", ""),
+        ("# Hint: try 0.\n# And 1.\nf(0)", ""),
+        ("# Hint: try 0.\n\n# Zero.\nf(0)", "Zero."),
         ("", ""),
     ],
 )
