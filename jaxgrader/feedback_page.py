@@ -23,7 +23,7 @@ from nbformat.notebooknode import NotebookNode
 from traitlets import default
 
 from jaxgrader.differences import Difference, difference_of
-from jaxgrader.drawings import Style
+from jaxgrader.drawings import Style, shortened
 from jaxgrader.formulas import environment, formula
 from jaxgrader.pages import HELD, MARK, clean_alone, harmless
 
@@ -148,7 +148,7 @@ def item_of(cell: NotebookNode, anchor: str) -> Item | None:
         word=WORDS[state] if test or state not in SCORED else "Read and graded",
         score=None if state == "waiting" else score,
         points=most if graded else None,
-        sentence=sentence,
+        sentence=shortened(sentence, LONGEST),
         difference=difference_of(compared, f"plot-{anchor}") if compared else None,
         hints=tuple(inline(hint) for hint in told.get("hints", ())),
         comment=markdown(comment) if comment else None,
@@ -186,6 +186,10 @@ class Renderer(IPythonRenderer):
             escape=False, exclude_anchor_links=True, attachments=attachments
         )
         self.formulas: list[Markup] = []
+
+    def heading(self, text: str, level: int, **attrs: Any) -> str:
+        """Handle a heading: it stands below the page's own."""
+        return super().heading(text, min(level + 2, 6), **attrs)
 
     def keep(self, made: Markup) -> str:
         """Return the mark in place of a formula."""
@@ -285,6 +289,8 @@ MAKERS: dict[str, Callable[[str, dict[str, str]], Markup | None]] = {
     "text/latex": as_markdown,
     "text/plain": lambda text, data: terminal(text, "said"),
 }
+#: Characters of a message in the summary; the notebook below has all of it.
+LONGEST = 700
 FRAME = '<div class="shown" role="group" aria-label="Output" tabindex="0">'
 #: What a student has to be told of how a test ended, beyond its score.
 LIMITS = {"error", "timeout", "memory", "crashed"}

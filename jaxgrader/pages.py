@@ -110,26 +110,31 @@ def clean_alone(text: str) -> str:
     """Return HTML as `clean` does, for a page that needs nothing but itself.
 
     No image comes from elsewhere, and nothing has a style of its own: a content policy
-    may forbid both. Headings stand below the page's own; images and links have names.
+    may forbid both. Images and links have names.
     """
-    if "<" in text:
-        soup = BeautifulSoup(text, features="html.parser")
-        for node in soup(["script", "style"]):
-            node.decompose()
-        for image in soup("img"):
-            said = re.sub(f"{MARK}[0-9]*", "", str(image.get("alt", ""))).strip()
-            name = said or "an image without a description"
-            if HELD.match(str(image.get("src", ""))):
-                image["alt"] = name
-            else:
-                image.replace_with(NOT_HELD.format(name=name))
-        for link in soup("a"):
-            if not link.get_text(strip=True) and not link.find("img"):
-                link.unwrap()
-        for heading in soup(["h1", "h2", "h3", "h4"]):
-            heading.name = f"h{int(heading.name[1]) + 2}"
-        text = str(soup)
-    return bleached(text, is_alone)
+    cleaned = bleached(named(text), is_alone)
+    # Broken HTML hides an image from one parser, and not from the other.
+    return bleached(named(cleaned), is_alone) if "<img" in cleaned else cleaned
+
+
+def named(text: str) -> str:
+    """Return HTML whose images and links have names, for those who do not see them."""
+    if "<" not in text:
+        return text
+    soup = BeautifulSoup(text, features="html.parser")
+    for node in soup(["script", "style"]):
+        node.decompose()
+    for image in soup("img"):
+        said = re.sub(f"{MARK}[0-9]*", "", str(image.get("alt", ""))).strip()
+        name = said or "an image without a description"
+        if HELD.match(str(image.get("src", ""))):
+            image["alt"] = name
+        else:
+            image.replace_with(NOT_HELD.format(name=name))
+    for link in soup("a"):
+        if not link.get_text(strip=True) and not link.find("img"):
+            link.unwrap()
+    return str(soup)
 
 
 def bleached(text: str, attributes: Callable[[str, str, str], bool]) -> str:

@@ -20,6 +20,9 @@ def test_nothing_runs_and_nothing_is_asked_for(payload: str) -> None:
     ):
         soup = BeautifulSoup(made or "", features="html.parser")
         assert not soup(["script", "style", "iframe", "object", "svg", "input", "form"])
+        for image in soup("img"):
+            assert image["src"]
+            assert image["alt"]
         for element in soup(True):
             assert not {"style", "id", "onclick", "onerror"} & {*element.attrs}
             assert str(element.get("src", "data:image/")).startswith("data:image/")
