@@ -21,6 +21,7 @@ from nbconvert.filters import Highlight2HTML, ansi2html
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat.notebooknode import NotebookNode
 from traitlets import default
+from traitlets.config import Config
 
 from jaxgrader.differences import Difference, difference_of
 from jaxgrader.drawings import Style, shortened
@@ -36,6 +37,13 @@ class FeedbackHTML(Exporter):
     @default("file_extension")
     def _file_extension_default(self) -> str:
         return ".html"
+
+    @property
+    def default_config(self) -> Config:
+        """nbconvert's settings, but that what was printed in pieces is one text."""
+        config = Config({"CoalesceStreamsPreprocessor": {"enabled": True}})
+        config.merge(super().default_config)
+        return config
 
     def from_notebook_node(  # type: ignore[override]
         self, nb: NotebookNode, resources: Any = None, **kw: Any
