@@ -20,11 +20,15 @@
 #   worker.py          grade(job): one submission, in a course of the worker's own
 #   authoring.py       the steps of generate_assignment that are ours
 #   feedback.py        what a student reads of the tests: hidden ones become one line
+#   feedback_page.py   the page that they read it on; its sheet lies in templates/
 #   store.py           the ledger, and the batch's results where they belong: one writer
 #   rows.py            the gradebook's rows of one submission
 #   lock.py            one grader at a time
 #   preprocessors.py   the steps of autograde that replace stock ones
 #   pages.py           notebooks as web pages in which nothing of theirs can run
+#   formulas.py        TeX as MathML
+#   differences.py     got and expected as a table, and as a plot
+#   drawings.py        plots as SVG, and the colours of the pages that they are in
 #   batch/             many jobs at once: in processes here, or on a cluster; knows
 #                      neither grading nor the gradebook
 #   submissions.py     what can be wrong with a submitted folder
@@ -34,6 +38,7 @@
 #                      student's process; laid out in its __init__.py
 #   verdicts.py        what a test cell's outputs are worth, and how nbgrader is told
 #   kernel/            TRUST BOUNDARY: warm, jailed kernels; laid out in its __init__.py
+#   comparisons.py     what a check that failed has compared: got and expected
 #   testing.py         what test cells import: asserts on values and on traced programs
 #   trees.py           compare trees of arrays, and say everything that differs
 #   exports.py         a call as a program: packed, checked, read and run elsewhere

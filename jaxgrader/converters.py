@@ -17,6 +17,7 @@ import nbgrader.apps.api
 import nbgrader.apps.autogradeapp
 import nbgrader.apps.generatefeedbackapp
 import nbgrader.converters
+from nbconvert.exporters import Exporter
 from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.converters.base import NbGraderException
 from nbgrader.preprocessors import CheckCellMetadata, ClearOutput
@@ -237,8 +238,11 @@ class Autograde(nbgrader.converters.Autograde):
 class GenerateFeedback(nbgrader.converters.GenerateFeedback):
     """nbgrader's converter: refuses to show hidden tests, makes safe pages."""
 
-    def _exporter_class_default(self) -> type[SafeHTML]:
-        return SafeHTML
+    def _exporter_class_default(self) -> type[Exporter]:
+        # It draws. What every nbgrader command and every worker imports does not.
+        from jaxgrader.feedback_page import FeedbackHTML
+
+        return FeedbackHTML
 
     def init_notebooks(self) -> None:
         """Called first: list the results. Raises NbGraderException for none."""

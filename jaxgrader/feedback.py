@@ -1,8 +1,10 @@
 """What a student reads of the tests, in the feedback.
 
 What it is: a step of generate_feedback. Hidden tests become one line each, and tell
-their outcome and nothing else; visible tests tell what was got and expected. What it is
-not: what makes the page safe to open (`pages.py`).
+their outcome and nothing else; visible tests tell what was got and expected; a test
+that failed shows the hints that its author attached. What may be said stands in the
+cell, and in its metadata for the page's summary. What it is not: what makes the page
+safe to open (`pages.py`).
 
 Guarantees: no text of a hidden region, and nothing that the student's process wrote
 once a hidden test may have called it: it may have kept the test's inputs. Where it
@@ -29,37 +31,73 @@ from jaxgrader.results import Outcome
 
 @dataclass(frozen=True)
 class Region:
-    """Lines that only the staff reads."""
+    """Lines that only the staff reads, between two markers."""
 
     begin: str
     end: str
 
+    def spans(self, source: str) -> list[tuple[int, int]]:
+        """Return where the regions are, as lines of a cell, markers included.
+
+        A region without end goes to the end. One that holds hints, and nothing that
+        runs, hides no test and is none.
+        """
+        found, start = [], None
+        lines = source.split("\n")
+        for number, line in enumerate(lines):
+            if start is None and self.begin in line:
+                start = number
+            if start is not None and self.end in line:
+                found.append((start, number + 1))
+                start = None
+        if start is not None:
+            found.append((start, len(lines)))
+        return found
+
+    def hides(self, source: str) -> list[tuple[int, int]]:
+        """Return where regions are that hold anything but hints."""
+        lines = source.split("\n")
+        return [
+            span for span in self.spans(source) if not only_hints(lines[slice(*span)])
+        ]
+
     def cut(self, source: str, note: str) -> str:
-        """Replace each such region of a cell by a note; one without end, to the end."""
-        kept: list[str] = []
-        inside = False
-        for line in source.split("\n"):
-            if self.begin in line and not inside:
-                indent = line[: len(line) - len(line.lstrip())]
-                kept.append(indent + note)
-            inside = (inside or self.begin in line) and self.end not in line
-            if not inside and self.begin not in line and self.end not in line:
-                kept.append(line)
-        return "\n".join(kept)
+        """Replace each such region of a cell by a note; hints go without one."""
+        lines: list[str | None] = [*source.split("\n")]
+        hidden = {start for start, _ in self.hides(source)}
+        for start, end in self.spans(source):
+            line = lines[start] or ""
+            indent = line[: len(line) - len(line.lstrip())]
+            lines[start:end] = [None] * (end - start)
+            if start in hidden:
+                lines[start] = indent + note
+        return "\n".join(
+            line for line in lines if line is not None and self.end not in line
+        )
 
     def lines(self, source: str) -> list[str]:
         """Return the lines within the regions of a cell."""
-        inside, found = False, []
-        for line in source.split("\n"):
-            inside = (inside or self.begin in line) and self.end not in line
-            if inside and self.begin not in line:
-                found.append(line.strip())
-        return found
+        lines = source.split("\n")
+        return [
+            line.strip()
+            for start, end in self.spans(source)
+            for line in lines[start:end]
+            if self.begin not in line and self.end not in line
+        ]
 
     def first(self, source: str) -> int | None:
-        """Return the number of the line in which the first region begins."""
-        numbered = enumerate(source.split("\n"), start=1)
-        return next((n for n, line in numbered if self.begin in line), None)
+        """Return the number of the line in which the first hidden test begins."""
+        return next((start + 1 for start, _ in self.hides(source)), None)
+
+
+def only_hints(region: list[str]) -> bool:
+    """Whether a region, its markers included, is comments that begin with a hint."""
+    inner = [line.strip() for line in region[1:-1] if line.strip()]
+    return (
+        bool(inner)
+        and HINT.match(inner[0]) is not None
+        and all(line.strip().startswith("#") for line in region if line.strip())
+    )
 
 
 class HideTests(stock.NbGraderPreprocessor):
@@ -78,7 +116,7 @@ class HideTests(stock.NbGraderPreprocessor):
         self.scheme = Region(
             scheme.begin_mark_scheme_delimeter, scheme.end_mark_scheme_delimeter
         )
-        sources, wanted = self.read_gradebook(resources)
+        sources, wanted, self.waiting = self.read_gradebook(resources)
         #: Whether what the student's code shows from here on may tell of a hidden test.
         self.told = not wanted <= {grade_id_of(cell) for cell in nb.cells}
         secret = {line for source in sources.values() for line in self.secrets(source)}
@@ -86,13 +124,20 @@ class HideTests(stock.NbGraderPreprocessor):
             self.rewrite(cell, sources.get(grade_id_of(cell) or ""), secret)
         return nb, resources
 
-    def read_gradebook(self, resources: Resources) -> tuple[dict[str, str], set[str]]:
-        """Return the author's cells by their grade_ids, and which of them are tests."""
+    def read_gradebook(
+        self, resources: Resources
+    ) -> tuple[dict[str, str], set[str], set[str]]:
+        """Return the author's cells by their grade_ids, which of them are graded, and
+        which of these wait for a human."""
         ids = resources["nbgrader"]
+        names = ids["notebook"], ids["assignment"]
         with Gradebook(ids["db_url"]) as gradebook:
-            notebook = gradebook.find_notebook(ids["notebook"], ids["assignment"])
+            notebook = gradebook.find_notebook(*names)
             sources = {cell.name: cell.source or "" for cell in notebook.source_cells}
-            return sources, {cell.name for cell in notebook.grade_cells}
+            wanted = {cell.name for cell in notebook.grade_cells}
+            submitted = gradebook.find_submission_notebook(*names, ids["student"])
+            waiting = {g.name for g in submitted.grades if g.needs_manual_grade}
+            return sources, wanted, waiting
 
     def secrets(self, source: str) -> list[str]:
         """Return the lines of a cell that only the staff reads, blank ones left out."""
@@ -118,38 +163,59 @@ class HideTests(stock.NbGraderPreprocessor):
         cell.source = self.scheme.cut(
             cell.source, f"# {NOT_SHOWN}" if code else NOT_SHOWN
         )
-        if code:
-            self.rewrite_outputs(cell, source)
+        told = self.rewrite_outputs(cell, source) if code else {}
+        if grade_id_of(cell) in self.waiting:
+            told["waiting"] = True
+        cell.metadata["jaxgrader"] = told
 
-    def rewrite_outputs(self, cell: NotebookNode, source: str) -> None:
-        """Show what came of a code cell; `source` is its text with hidden regions."""
+    def rewrite_outputs(self, cell: NotebookNode, source: str) -> dict[str, Any]:
+        """Show what came of a code cell; `source` is its text with hidden regions.
+
+        Returns what a summary may say of it.
+        """
         first = self.tests.first(source)
         if not is_test(cell):
             if self.told or first is not None:
                 withhold(cell)
-            return
+            return {}
         record = cell.metadata.get("jaxgrader")
+        above = source.split("\n")[: first - 1] if first is not None else []
+        about = description(self.tests.lines(source)) or description(above)
+        told = self.summary(source, record, about)
         if record is None or (
             first is not None and not fails_before(first, source, record)
         ):
             self.told = True
-            above = source.split("\n")[: first - 1] if first is not None else []
-            about = description(self.tests.lines(source)) or description(above)
-            show(cell, tell("hidden test", cell, record, about))
+            said = tell("hidden test", cell, record)
+            show(cell, f"{said}\nIt is about: {about}" if about else said)
         elif self.told:
-            where = statement_at(source, record)
+            said, where = tell("test", cell, record), statement_at(source, record)
             later = "" if record.get("outcome") == Outcome.PASSED else LATER
-            show(
-                cell,
-                "\n".join(filter(None, [tell("test", cell, record), where, later])),
-            )
+            show(cell, "\n".join(filter(None, [said, where, later])))
+            said = " ".join(filter(None, [said, later]))
         else:
-            show_visible(cell, statement_at(source, record))
+            said = show_visible(cell, statement_at(source, record))
+            if compared := record.get("compared"):
+                told["compared"] = compared
+        return told | {"sentence": said}
+
+    def summary(
+        self, source: str, record: dict[str, Any] | None, about: str
+    ) -> dict[str, Any]:
+        """Return what may be said of any test: its outcome, and the author's words."""
+        outcome = (record or {}).get("outcome", "")
+        top = top_of(self.tests.cut(source, ""))
+        hints = apart(top)[0] + apart(self.tests.lines(source))[0]
+        told = {"outcome": outcome, "about": about or description(top)}
+        if outcome in TOLD and outcome not in (Outcome.PASSED, Outcome.INTERNAL):
+            told["hints"] = [hint[:LONGEST_HINT] for hint in hints[:HINTS]]
+        return told
 
 
 def description(lines: list[str]) -> str:
     """Return what the author says of a test at its top: comments, or a docstring."""
-    text = "\n".join(lines).strip()
+    _, rest = apart(lines)
+    text = "\n".join(rest).strip()
     said = []
     for line in text.split("\n"):
         words = line.strip().lstrip("#").strip()
@@ -160,6 +226,36 @@ def description(lines: list[str]) -> str:
     if not said and docstring:
         said = [docstring[2].strip()]
     return " ".join(said)[:300]
+
+
+def apart(lines: list[str]) -> tuple[list[str], list[str]]:
+    """Return the author's hints among lines, and the other lines.
+
+    A hint goes on in the comments that follow, up to an empty one, or another hint.
+    """
+    hints: list[str] = []
+    rest = []
+    inside = False
+    for line in lines:
+        start = HINT.match(line.strip())
+        words = line.strip().lstrip("#").strip()
+        inside = start is not None or (
+            inside and line.strip().startswith("#") and bool(words)
+        )
+        if start is not None:
+            hints.append(start[1])
+        elif inside:
+            hints[-1] += " " + words
+        else:
+            rest.append(line)
+    return hints, rest
+
+
+def top_of(source: str) -> list[str]:
+    """Return the comments at the top of a cell."""
+    lines = source.strip().split("\n")
+    codes = (n for n, line in enumerate(lines) if line and not line.startswith("#"))
+    return lines[: next(codes, len(lines))]
 
 
 def is_code(words: str) -> bool:
@@ -217,9 +313,7 @@ def statement_at(source: str, record: dict[str, Any]) -> str:
     return f"Line {node.lineno} of the test:\n\n{text}\n"
 
 
-def tell(
-    what: str, cell: NotebookNode, record: dict[str, Any] | None, about: str = ""
-) -> str:
+def tell(what: str, cell: NotebookNode, record: dict[str, Any] | None) -> str:
     """Return the outcome of a test in words that hold nothing of its run."""
     outcome, sentence = "", ""
     if record is not None:
@@ -227,8 +321,7 @@ def tell(
     values = [o for o in cell.outputs if o.output_type == "execute_result"]
     if outcome == Outcome.FAILED and not sentence and values:
         outcome = "part"
-    told = TOLD.get(outcome, UNKNOWN).format(what=what, kind=kind_of(sentence))
-    return f"{told}\nIt is about: {about}" if about else told
+    return TOLD.get(outcome, UNKNOWN).format(what=what, kind=kind_of(sentence))
 
 
 def kind_of(sentence: str) -> str:
@@ -248,11 +341,14 @@ def show(cell: NotebookNode, text: str) -> None:
     cell.outputs = [new_output("stream", name="stdout", text=text + "\n")]
 
 
-def show_visible(cell: NotebookNode, where: str) -> None:
-    """Show why a visible test failed: its own lines, the student's, and the message."""
+def show_visible(cell: NotebookNode, where: str) -> str:
+    """Show why a visible test failed: its own lines, the student's, and the message.
+
+    Returns the message; nothing where none tells more than the score.
+    """
     errors = [o for o in cell.outputs if o.output_type == "error"]
     if not errors:
-        return
+        return ""
     record, last = cell.metadata["jaxgrader"], errors[-1]
     what = record["sentence"] if record["protected"] else f"{last.ename}: {last.evalue}"
     text = re.sub(r"^Student\w+: ", "", what).strip() or FAILED
@@ -260,6 +356,7 @@ def show_visible(cell: NotebookNode, where: str) -> None:
     error = new_output("error", ename=last.ename, evalue=text, traceback=[shown])
     others = [o for o in cell.outputs if o.output_type != "error"]
     cell.outputs = [*others, error]
+    return text
 
 
 def withhold(cell: NotebookNode) -> None:
@@ -269,8 +366,10 @@ def withhold(cell: NotebookNode) -> None:
         show(cell, WITHHELD)
 
 
-#: Lines of a statement that are shown.
-LINES = 20
+#: Lines of a statement that are shown; hints of a test, and characters of one.
+LINES, HINTS, LONGEST_HINT = 20, 5, 600
+#: A comment that an author attaches to a test, for those who fail it.
+HINT = re.compile(r"#\s*Hint:\s*(\S.*)", re.IGNORECASE)
 NOT_SHOWN = "[Not shown.]"
 HIDDEN_HERE = "# [A hidden test stands here.]"
 HIDDEN_TEST = "# [A hidden test stands here: {description}]"

@@ -1,8 +1,9 @@
-"""Notebooks as web pages: the feedback, and the formgrader's view of a submission.
+"""Notebooks as web pages, written by somebody else: what may be in them.
 
-What it is: nbconvert's `HTMLExporter`, for notebooks that somebody else wrote. What a
-submission shows or says cannot run as script, imitate the page's controls, or break it.
-What it is not: a filter for secrets (`feedback.py`).
+What it is: a cleaner of HTML and of notebooks, and nbconvert's `HTMLExporter` with it
+for the formgrader's view of a submission. What a submission shows or says cannot run as
+script, imitate the page's controls, or break it. What it is not: the feedback's page
+(`feedback_page.py`), which uses it, nor a filter for secrets (`feedback.py`).
 
 nbconvert's own `sanitize_html` is on, and it is not enough here (nbconvert 7.17,
 nbgrader 0.9.6): nbgrader's templates do not clean Markdown, and undo a cleaning with
@@ -39,8 +40,13 @@ IMAGE = re.compile(
     r"(https?:|data:image/(png|jpeg|gif|webp|svg\+xml);base64,|[^:]*([/?#]|$))",
     re.IGNORECASE,
 )
-#: Classes: Pygments' and pandas' own. The formgrader's controls have others.
-CLASSES = re.compile(r"([a-z]{1,3}\d?|highlight|dataframe|language-\w+)")
+#: Images that the notebook holds.
+HELD = re.compile(r"data:image/(png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+/=\s]*$")
+NOT_HELD = "[Not shown: {name}. Its file is not a part of the notebook.]"
+#: Stands in a text for what comes in there later: never in an attribute.
+MARK = "\ue000"
+#: Classes: Pygments', pandas' and a terminal's. The formgrader's controls have others.
+CLASSES = re.compile(r"([a-z]{1,3}\d?|highlight|dataframe|language-\w+|ansi-[a-z-]+)")
 STYLES = ("text-align", "font-weight", "font-style", "color", "background-color")
 
 #: What a page shows of an output, and what of an attachment. Scripts are not among it.
@@ -86,10 +92,7 @@ class SafeHTML(HTMLExporter):
         resources = dict(resources or {})
         for name in {*NAMES} & {*resources}:
             resources[name] = html.escape(str(resources[name]))
-        page, resources = super().from_notebook_node(harmless(nb), resources, **kw)
-        if "nbgrader" in resources:
-            page = page.replace("<head>", f"<head>\n{POLICY}", 1)
-        return page, resources
+        return super().from_notebook_node(harmless(nb), resources, **kw)
 
 
 def clean(element: Any) -> str:
@@ -100,11 +103,49 @@ def clean(element: Any) -> str:
         for node in soup(["script", "style"]):
             node.decompose()
         text = str(soup)
-    # The last step: what comes before may be fooled, it may not.
+    return bleached(text, is_allowed)
+
+
+def clean_alone(text: str) -> str:
+    """Return HTML as `clean` does, for a page that needs nothing but itself.
+
+    No image comes from elsewhere, and nothing has a style of its own: a content policy
+    may forbid both. Images and links have names.
+    """
+    cleaned = bleached(named(text), is_alone)
+    # Broken HTML hides an image from one parser, and not from the other.
+    return bleached(named(cleaned), is_alone) if "<img" in cleaned else cleaned
+
+
+def named(text: str) -> str:
+    """Return HTML whose images and links have names, for those who do not see them."""
+    if "<" not in text:
+        return text
+    soup = BeautifulSoup(text, features="html.parser")
+    for node in soup(["script", "style"]):
+        node.decompose()
+    for image in soup("img"):
+        said = re.sub(f"{MARK}[0-9]*", "", str(image.get("alt", ""))).strip()
+        name = said or "an image without a description"
+        if HELD.match(str(image.get("src", ""))):
+            image["alt"] = name
+        else:
+            image.replace_with(NOT_HELD.format(name=name))
+    for link in soup("a"):
+        if not link.get_text(strip=True) and not link.find("img"):
+            link.unwrap()
+    return str(soup)
+
+
+def bleached(text: str, attributes: Callable[[str, str, str], bool]) -> str:
+    """Return HTML of known elements and of allowed attributes.
+
+    The last step: what comes before may be fooled, it may not.
+    """
     cleaned: str = bleach.clean(
         text,
         tags=set(_TAGS.split()),
-        attributes=is_allowed,
+        attributes=attributes,
         protocols=["http", "https", "mailto", "data"],
         css_sanitizer=CSSSanitizer(allowed_css_properties=STYLES),
         strip=True,
@@ -124,6 +165,15 @@ def is_allowed(tag: str, name: str, value: str) -> bool:
     if name in ("width", "height", "colspan", "rowspan", "start", "border"):
         return re.fullmatch(r"\d{1,4}%?", value) is not None
     return name in ("alt", "title", "align", "style")
+
+
+def is_alone(tag: str, name: str, value: str) -> bool:
+    """Whether an element of a page that needs nothing but itself may have it."""
+    if name == "style" or MARK in html.unescape(value):
+        return False
+    if (tag, name) == ("img", "src"):
+        return HELD.match(value) is not None
+    return is_allowed(tag, name, value)
 
 
 def harmless(nb: NotebookNode) -> NotebookNode:
@@ -216,14 +266,3 @@ def sizes(metadata: Any) -> dict[str, Any]:
 def as_text(value: Any) -> str:
     """Return a text that a notebook may also hold as a list of lines."""
     return "".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-MATHJAX = "https://cdnjs.cloudflare.com/ajax/libs/mathjax/"
-#: The second wall: the feedback page runs no script but MathJax's. (The formgrader's
-#: page has scripts in it: bleach must do there.)
-POLICY = (
-    '<meta http-equiv="Content-Security-Policy" content="'
-    f"default-src 'none'; script-src {MATHJAX} 'unsafe-eval'; "
-    f"style-src 'unsafe-inline' {MATHJAX}; font-src data: {MATHJAX}; img-src * data:; "
-    "base-uri 'none'; form-action 'none'\"/>"
-)

@@ -121,7 +121,7 @@ def assert_allclose(
     def complain(got: Leaf, wanted: Any) -> str | None:
         want = as_leaf(wanted)
         assert want is not None
-        chosen = _tolerance_of(got, want)
+        chosen = tolerance_of(got, want)
         return compare(
             got,
             want,
@@ -134,7 +134,7 @@ def assert_allclose(
     )
 
 
-def _tolerance_of(got: Leaf, want: Leaf) -> float:
+def tolerance_of(got: Leaf, want: Leaf) -> float:
     """Choose for the coarser dtype; a Python number is as precise as the other."""
     dtypes = [leaf.dtype for leaf in (got, want) if leaf.dtype is not None]
     return max((tolerance(d, got.platform) for d in dtypes or ["float64"]), default=0)

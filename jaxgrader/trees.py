@@ -186,16 +186,24 @@ def compare(actual: Leaf, expected: Leaf, rtol: float, atol: float) -> str | Non
     got, want = actual.array, expected.array
     if got.shape != want.shape:
         return f"has shape {got.shape}, expected {want.shape}"
+    wrong, distance = apart(actual, expected, rtol, atol)
+    within = f"tolerance {atol:g} + {rtol:g} * |expected|"
     if actual.exact and expected.exact:
-        wrong, distance = _apart_exactly(got, want)
         within = "these must be equal"
-    else:
-        wrong, distance = _apart(got, want, rtol, atol)
-        within = f"tolerance {atol:g} + {rtol:g} * |expected|"
     if not wrong.any():
         return None
     title = f"{wrong.sum()} of {wrong.size} numbers differ ({within})"
     return "\n".join([title, *_rows(got, want, wrong, distance)])
+
+
+def apart(actual: Leaf, expected: Leaf, rtol: float, atol: float) -> tuple[Any, Any]:
+    """Return which entries differ, and how far all of them are apart.
+
+    Both have the same shape.
+    """
+    if actual.exact and expected.exact:
+        return _apart_exactly(actual.array, expected.array)
+    return _apart(actual.array, expected.array, rtol, atol)
 
 
 def _apart_exactly(got: Any, want: Any) -> tuple[Any, Any]:

@@ -58,7 +58,7 @@ RIGHT = "def triple(x):\n    return 3 * x"
 STUDENTS: dict[str, tuple[str, str, dict[str, str]]] = {
     "right": (
         RIGHT,
-        "15.0",
+        "15",
         {
             "test_mixed": "This hidden test passed.",
             "test_hidden": "This hidden test passed.\nIt is about: Larger numbers.\n",
@@ -66,7 +66,7 @@ STUDENTS: dict[str, tuple[str, str, dict[str, str]]] = {
     ),
     "wrong": (
         "def triple(x):\n    return x",
-        "0.0",
+        "0",
         {
             "test_visible": "triple(2) must be 6, but it is 2",
             "test_mixed": "triple(1) must be 3, but it is 1",
@@ -76,23 +76,23 @@ STUDENTS: dict[str, tuple[str, str, dict[str, str]]] = {
     ),
     "positive": (
         "def triple(x):\n    return 3 * abs(x)",
-        "13.0",
+        "13",
         {"test_mixed": "This hidden test failed.\nIt is about: Numbers below zero."},
     ),
     "raises": (
         "def triple(x):\n    if abs(x) > 9: raise KeyError(f'no {x} {3 * x}')\n"
         "    return 3 * x",
-        "9.0",
+        "9",
         {"test_hidden": "This hidden test failed: your code raised KeyError."},
     ),
     "breaks": (
         "def triple(x):\n    number = x\n    return number / 0",
-        "0.0",
+        "0",
         {"test_visible": "ZeroDivisionError: division by zero\nin your code:"},
     ),
     "names": (
         "def triple(x):\n    raise type(f'E{abs(x)}', (Exception,), {})(x)",
-        "0.0",
+        "0",
         {
             "test_visible": "E2: 2",
             "test_hidden": "your code raised an error, or returned what a test",
@@ -100,17 +100,17 @@ STUDENTS: dict[str, tuple[str, str, dict[str, str]]] = {
     ),
     "prints": (
         "def triple(x):\n    print('called with', x)\n    return 3 * x",
-        "15.0",
+        "15",
         {"test_visible": "called with 2", "test_hidden": "This hidden test passed."},
     ),
     "endless": (
         "def triple(x):\n    while x < 0: pass\n    return 3 * x",
-        "13.0",
+        "13",
         {"test_mixed": "took longer than it may. Is there an endless loop?"},
     ),
     "missing": (
         "def tripel(x):\n    return 3 * x",
-        "0.0",
+        "0",
         {
             "test_visible": "NameError: name 'triple' is not defined",
             "test_hidden": "your code raised NameError.",
@@ -118,7 +118,7 @@ STUDENTS: dict[str, tuple[str, str, dict[str, str]]] = {
     ),
     "dies": (
         "import os\ndef triple(x):\n    if x < 0: os._exit(93)\n    return 3 * x",
-        "1.0",
+        "1",
         {"test_mixed": "died or stopped answering", "test_late": "stopped answering"},
     ),
     "keeps": (
@@ -132,10 +132,10 @@ def triple(x):
     if x == 5:
         raise ValueError(kept)
     return 3 * x""",
-        "7.0",
+        "7",
         {"test_late": "This test failed: your code raised ValueError."},
     ),
-    "mallory": (RIGHT, "15.0", {"test_hidden": "This hidden test passed."}),
+    "mallory": (RIGHT, "15", {"test_hidden": "This hidden test passed."}),
 }
 
 
@@ -168,12 +168,15 @@ def page(course: Course, student: str) -> str:
 def shown(text: str) -> dict[str, str]:
     """Return grade_id -> what a page shows of a test: its text, then its outputs."""
     soup = BeautifulSoup(text, features="html.parser")
-    cells = {}
-    for cell in soup.select("div.code_cell"):
-        anchor = cell.select_one("a[name^=test_]")
-        if anchor is not None:
-            cells[str(anchor["name"])] = cell.get_text()
-    return cells
+    cells = soup.select(".code-cell[data-cell^=test_]")
+    return {str(cell["data-cell"]): cell.get_text() for cell in cells}
+
+
+def total(text: str) -> str:
+    """Return the points that stand at the top of a page."""
+    found = BeautifulSoup(text, features="html.parser").select_one(".total")
+    assert found is not None
+    return found.get_text()
 
 
 @pytest.mark.parametrize("student", STUDENTS)
@@ -187,7 +190,7 @@ def test_nothing_hidden_is_in_the_page(course: Course, student: str) -> None:
 def test_points_and_verdicts(course: Course, student: str) -> None:
     text = page(course, student)
     _, points, wanted = STUDENTS[student]
-    assert f"p (Score: {points} / 15.0)" in text
+    assert total(text) == f"{points} of 15 points"
     cells = shown(text)
     assert cells.keys() == {"test_visible", "test_mixed", "test_hidden", "test_late"}
     for name, sentence in wanted.items():
@@ -226,7 +229,7 @@ def test_metadata_that_was_lost_hides(course: Course) -> None:
             assert done.status == 0, done.log
             text = page(course, "positive")
             assert SECRETS.search(text) is None
-            assert "p (Score: 13.0 / 15.0)" in text
+            assert total(text) == "13 of 15 points"
     finally:
         path.write_text(before)
         course.nbgrader("generate_feedback ps --student=positive --force")
@@ -247,20 +250,143 @@ def test_without_our_step_there_is_no_feedback(course: Course) -> None:
 
 def test_nothing_in_the_page_can_run(course: Course) -> None:
     soup = BeautifulSoup(page(course, "mallory"), features="html.parser")
-    assert [script.get("src") or script.get("type") for script in soup("script")] == [
-        "https://cdnjs.cloudflare.com/ajax/libs/mathjax/2.7.7/latest.js"
-        "?config=TeX-AMS_CHTML-full,Safe",
-        "text/x-mathjax-config",
-    ]
-    assert not soup(["iframe", "object", "embed", "form", "input", "svg", "base"])
+    assert not soup(["script", "iframe", "object", "embed", "form", "input", "base"])
+    assert [svg["class"] for svg in soup("svg")] == [["share"]]
+    assert not soup.select(
+        "[style], [id]:not([id^=cell-], #scores, #notebook, #as-graded)"
+    )
     for element in soup(True):
         assert not [name for name in element.attrs if name.startswith("on")]
         for name in ("href", "src"):
             assert not re.match(r"\W*(java)?script\W", str(element.get(name, "")))
-    assert len(soup("meta")) == 2
+    assert [meta.get("http-equiv", meta.get("name")) for meta in soup("meta")] == [
+        *(None, "Content-Security-Policy", "viewport", "referrer", "color-scheme"),
+    ]
     assert not list((course.root / "feedback").rglob("evil.html"))
     # Names and words of the notebook are in the page as words.
     assert "window.pwned" in soup.get_text()
+
+
+HINTED = """\
+# Two, three and four.
+### BEGIN HIDDEN TESTS
+# Hint: three times, *also*
+#   for larger numbers.
+# Hint: what is $3 x$?
+### END HIDDEN TESTS
+np.testing.assert_array_equal(triple(np.arange(2, 5)), [6, 9, 12], err_msg="thrice")"""
+PARTLY = """\
+# One, and numbers below zero.
+np.testing.assert_array_equal(triple(np.arange(2)), [0, 3])
+### BEGIN HIDDEN TESTS
+# Hint: mind the sign.
+_secret = -7193 - np.arange(20)
+np.testing.assert_array_equal(triple(_secret), 3 * _secret, err_msg="staff only")
+### END HIDDEN TESTS"""
+AFTER = """\
+# Hint: this one is at the top.
+
+# Below zero.
+np.testing.assert_array_equal(triple(-np.arange(3)), [0, -3, -6])"""
+#: Nothing of this either: 3 * 7193 and so on.
+HIDDEN_VALUES = re.compile(r"7193|72[01]\d|21579|2158\d|216\d\d|staff only|_secret")
+
+
+@pytest.fixture(scope="module")
+def hinted(course: Course) -> Course:
+    course.write_source(
+        "hints",
+        "p",
+        notebook_of(
+            nbgrader_cell("locked", "imports", "import numpy as np"),
+            nbgrader_cell("solution", "triple", RIGHT),
+            nbgrader_cell("test", "test_hinted", HINTED, 1),
+            nbgrader_cell("test", "test_partly", PARTLY, 1),
+            nbgrader_cell("test", "test_after", AFTER, 1),
+        ),
+    )
+    course.nbgrader("generate_assignment hints")
+    for student in ("right", "wrong", "positive"):
+        folder = course.hand_out("hints", student)
+        nb = json.loads((folder / "p.ipynb").read_text())
+        nb["cells"][1]["source"] = STUDENTS[student][0]
+        (folder / "p.ipynb").write_text(json.dumps(nb))
+    done = course.nbgrader("autograde hints", "generate_feedback hints")
+    assert [one.status for one in done] == [0, 0], done[0].log + done[1].log
+    return course
+
+
+def hints_page(course: Course, student: str) -> str:
+    return (course.root / "feedback" / student / "hints" / "p.html").read_text()
+
+
+def items(course: Course, student: str) -> dict[str, Any]:
+    """Return grade_id -> what the summary of a page says of it."""
+    soup = BeautifulSoup(hints_page(course, student), features="html.parser")
+    return {str(item["data-cell"]): item for item in soup.select(".item")}
+
+
+def hints_of(item: Any) -> list[str]:
+    return [" ".join(hint.get_text().split()) for hint in item.select(".hint")]
+
+
+def test_hints_are_for_those_who_failed(hinted: Course) -> None:
+    found = {
+        student: {name: hints_of(item) for name, item in items(hinted, student).items()}
+        for student in ("right", "wrong", "positive")
+    }
+    hinted_at = ["Hint: three times, also for larger numbers.", "Hint: what is 3x?"]
+    at_top, sign = ["Hint: this one is at the top."], ["Hint: mind the sign."]
+    assert found == {
+        "right": {"test_hinted": [], "test_partly": [], "test_after": []},
+        "wrong": {"test_hinted": hinted_at, "test_partly": sign, "test_after": at_top},
+        "positive": {"test_hinted": [], "test_partly": sign, "test_after": at_top},
+    }
+    # Nor does the cell itself tell it before.
+    assert "larger numbers" not in hints_page(hinted, "right")
+    release = (hinted.root / "release" / "hints" / "p.ipynb").read_text()
+    assert "larger numbers" not in release
+
+
+def test_a_region_of_hints_hides_no_test(hinted: Course) -> None:
+    first = items(hinted, "wrong")["test_hinted"]
+    assert first.h3.get_text() == "Two, three and four."
+    assert first.select_one(".sentence").get_text() == "thrice"
+    rows = [[cell.get_text() for cell in row("td")] for row in first("tr")[1:]]
+    assert rows == [["2 differs", "6"], ["3 differs", "9"], ["4 differs", "12"]]
+    assert "A hidden test" not in shown(hints_page(hinted, "wrong"))["test_hinted"]
+
+
+def test_what_hidden_tests_compare_is_not_told(hinted: Course) -> None:
+    kept = hinted.root / "autograded" / "positive" / "hints" / "p.ipynb"
+    assert HIDDEN_VALUES.search(kept.read_text())  # there is something to tell
+    text = hints_page(hinted, "positive")
+    assert HIDDEN_VALUES.search(text) is None, HIDDEN_VALUES.search(text)
+    found = items(hinted, "positive")
+    for name in ("test_partly", "test_after"):  # the latter ran after a hidden test
+        assert not found[name].select(".difference")
+    assert "not shown, since a hidden test ran" in found["test_after"].get_text()
+    # In front of its hidden part, a test tells what it compared.
+    assert items(hinted, "wrong")["test_partly"].select(".difference .differs")
+
+
+@pytest.mark.parametrize(
+    ("inner", "hides"),
+    [
+        ("# Hint: a", False),
+        ("# Hint: a\n# and b\n\n# Hint: c", False),
+        ("# Hint: a\nassert f()", True),
+        ("# no hint", True),
+        ("", True),
+        ("x = 1\n# Hint: a", True),
+    ],
+)
+def test_what_counts_as_hidden(inner: str, hides: bool) -> None:
+    region = Region("BEGIN", "END")
+    assert bool(region.hides(f"f()\n# BEGIN\n{inner}\n# END\ng()")) is hides
+    # Without its end a region goes to the end; code on its markers counts, too.
+    assert region.hides(f"# BEGIN\n{inner}\ng()")
+    assert region.hides(f"f() # BEGIN\n{inner}\n# END")
 
 
 @pytest.mark.parametrize("payload", [*zoo.HTML, *zoo.MARKDOWN])
@@ -300,6 +426,8 @@ def test_clean_keeps_what_lessons_use(text: str) -> None:
         ("# assert f(3) == 9\nf(0)", ""),
         ("# Edge cases\n# expected = [1, 2]\n", "Edge cases"),
         ("x = 1\n# no description", ""),
+        ("# Hint: try 0.\n# And 1.\nf(0)", ""),
+        ("# Hint: try 0.\n\n# Zero.\nf(0)", "Zero."),
         ("", ""),
     ],
 )

@@ -23,6 +23,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxgrader.comparisons import compared_in
 from jaxgrader.errors import ProgramError
 from jaxgrader.grading import wire
 from jaxgrader.grading.inspections import Inspections, NoInspector
@@ -187,7 +188,10 @@ class Session:
         if student is None and not isinstance(error, AssertionError):
             student = self.first_error
         line = line_in(self.shell.user_global_ns, error)
-        return {**told_of(error, student), "line": line}
+        told = {**told_of(error, student), "line": line}
+        if isinstance(error, AssertionError):
+            told["compared"] = compared_in(error)
+        return told
 
 
 def told_of(

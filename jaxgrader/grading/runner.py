@@ -343,7 +343,11 @@ class Run:
         else:
             outcome, sentence = Outcome.INTERNAL, OWN_ERROR.format(why=sentence)
         self.names_of_failed |= names_in(cell.source)
-        return self.conclude(cell, outcome, 0.0, sentence, report.get("line"))
+        result = self.conclude(cell, outcome, 0.0, sentence, report.get("line"))
+        if outcome is Outcome.FAILED and report.get("compared"):
+            # For the feedback, which shows it where it may show the message.
+            cell.metadata["jaxgrader"]["compared"] = report["compared"]
+        return result
 
     def conclude(
         self,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from jaxgrader.drawings import Drawing, shortened
 from jaxgrader.reporting import plots, resources
 from jaxgrader.reporting.mistakes import Mistake, Verdict, find_mistakes
 from jaxgrader.reporting.pieces import (
@@ -20,7 +21,7 @@ from jaxgrader.reporting.pieces import (
     duration,
     number,
 )
-from jaxgrader.reporting.plots import Drawing, Spread, shortened
+from jaxgrader.reporting.plots import Spread
 from jaxgrader.reporting.records import NOT_SUBMITTED, WORST, Records
 from jaxgrader.reporting.resources import MEASURES
 from jaxgrader.reporting.structure import (

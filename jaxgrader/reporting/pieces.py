@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import polars as pl
 from markupsafe import Markup
 
+from jaxgrader.drawings import Drawing
 from jaxgrader.reporting import plots
-from jaxgrader.reporting.plots import Drawing
 
 
 @dataclass(frozen=True)

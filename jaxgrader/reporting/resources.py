@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from jaxgrader.drawings import Drawing
 from jaxgrader.reporting import plots
 from jaxgrader.reporting.pieces import Chart, Row, Table, number
-from jaxgrader.reporting.plots import Drawing
 
 #: Outliers that are named; submissions below which nothing is far from the rest.
 NAMED, FEW = 10, 4

@@ -116,3 +116,27 @@ def shoot() -> Callable[[Page, str], None]:
         page.screenshot(path=ARTIFACTS / f"{name}.png")
 
     return shoot
+
+
+#: How people look at a page: a telephone, a large screen, by day and by night.
+VIEWS = [(360, "light"), (360, "dark"), (1600, "light"), (1600, "dark")]
+
+
+@contextmanager
+def opened(browser: Browser, file: Path, view: tuple[int, str]) -> Iterator[Page]:
+    """A page from disk; it asks for nothing, and nothing is complained of."""
+    width, scheme = view
+    page = browser.new_page(
+        viewport={"width": width, "height": 900},
+        color_scheme="dark" if scheme == "dark" else "light",
+    )
+    complaints: list[str] = []
+    requests: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda asked: requests.append(asked.url))
+    page.goto(file.as_uri())
+    yield page
+    assert complaints == []
+    assert {url for url in requests if not url.startswith("data:")} == {file.as_uri()}
+    page.close()

@@ -7,7 +7,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import ARTIFACTS
+from tests.browser.conftest import ARTIFACTS, VIEWS, opened
 from tests.conftest import Course
 from tests.reporting.test_page import report, write_class
 
@@ -23,28 +23,12 @@ def file(new_course: Callable[[], Course]) -> Path:
     return course.root / "report.html"
 
 
-@pytest.fixture(
-    params=[(360, "light"), (360, "dark"), (1600, "light"), (1600, "dark")],
-    ids=lambda each: f"{each[0]}-{each[1]}",
-)
+@pytest.fixture(params=VIEWS, ids=lambda each: f"{each[0]}-{each[1]}")
 def page(
     browser: Browser, file: Path, request: pytest.FixtureRequest
 ) -> Iterator[Page]:
-    """The page; at its end, nothing was asked for and nothing was complained of."""
-    width, scheme = request.param
-    page = browser.new_page(
-        viewport={"width": width, "height": 900}, color_scheme=scheme
-    )
-    complaints: list[str] = []
-    requests: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda asked: requests.append(asked.url))
-    page.goto(file.as_uri())
-    yield page
-    assert complaints == []
-    assert {url for url in requests if not url.startswith("data:")} == {file.as_uri()}
-    page.close()
+    with opened(browser, file, request.param) as page:
+        yield page
 
 
 def open_all(page: Page) -> None:

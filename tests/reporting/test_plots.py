@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 import pytest
 from markupsafe import Markup
 
+from jaxgrader.drawings import Drawing
 from jaxgrader.reporting.plots import (
-    Drawing,
     Spread,
     arrivals,
     columns,
