@@ -6,6 +6,7 @@
 # Start reading at `nbgrader_config.py` in the course: it names everything that
 # nbgrader takes from here.
 #
+#   __main__.py        the program's first step
 #   cli.py             `jaxgrader autograde`, `status`, `install`, `doctor`, `warm`
 #   lab/               JupyterLab's panel: server extension and front end; laid out in
 #                      its __init__.py

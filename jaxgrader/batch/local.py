@@ -94,6 +94,7 @@ class Worker:
             pipe.send(job)
             if not pipe.poll(None if math.isinf(self.deadline) else self.deadline):
                 self.kill()
+                self.collect()  # the next job is not for a process that is ending
                 raise WorkerLost(LATE.format(seconds=self.deadline))
             good, result = pipe.recv()
         except (EOFError, OSError):
