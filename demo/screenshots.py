@@ -4,21 +4,19 @@ A class of twelve is graded in a real terminal of JupyterLab, then in the panel;
 report and a feedback page are opened from the disk. All of it is in a scratch folder.
 """
 
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from demo.students import NOTEBOOKS, VARIANTS, answer
-from tests.browser.conftest import QUIET, jupyter_lab
+from tests.browser.conftest import chromium, jupyter_lab
 
 CLONE = Path(__file__).parent.parent
 PICTURES = CLONE / "docs"
@@ -88,21 +86,6 @@ def run(program: str, *arguments: str, root: Path) -> None:
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     if done.returncode not in (0, 3):
         raise RuntimeError(f"{program} {' '.join(arguments)}:\n{done.stderr}")
-
-
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    """Yield Debian's Chromium."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        raise RuntimeError("no Chromium here: `make test` installs it")
-    root = ["--no-sandbox"] if os.getuid() == 0 else []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=program, args=[*QUIET, *root]
-        )
-        yield browser
-        browser.close()
 
 
 def shoot_terminal(lab: Lab) -> None:

@@ -93,18 +93,24 @@ def wait_for(address: str, server: subprocess.Popen[str]) -> None:
             return
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Chromium, without a sandbox of its own where root runs the tests."""
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Run Chromium, without a sandbox of its own where root runs it."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     assert program, "no Chromium here: run `make test`, which installs it"
     root = ["--no-sandbox"] if os.getuid() == 0 else []
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
+        browser = playwright.chromium.launch(
             executable_path=program, args=[*QUIET, *root]
         )
-        yield chromium
-        chromium.close()
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")
