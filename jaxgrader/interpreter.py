@@ -46,8 +46,8 @@ WINDOWS = frozenset(
 )
 #: The dtypes that go in and out of it as NumPy arrays.
 DTYPES = frozenset({"float32", "int32", "uint32"})
-#: Operations times the elements that the widest of them handles: about a fifth of a
-#: second, what it takes to compile.
+#: Operations times the elements that the widest of them handles, which are counted for
+#: all. Each takes a microsecond at most; programs of this course have 200,000.
 MOST = 1 << 20
 
 
