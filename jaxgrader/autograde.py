@@ -26,7 +26,7 @@ from jaxgrader.errors import JaxgraderError, SubmissionError
 from jaxgrader.kernel.devices import Inventory
 from jaxgrader.kernel.sandbox import Sandbox, require
 from jaxgrader.kernel.servers import shared_cache
-from jaxgrader.results import SubmissionResult, line_about
+from jaxgrader.results import SubmissionResult, log_of
 from jaxgrader.rows import Submission
 from jaxgrader.store import Entry, State
 
@@ -159,11 +159,13 @@ class Batch:
     def keep_log(self, submission: Submission, result: SubmissionResult) -> Path:
         """Write down how a submission was graded; return the path in the course."""
         path = LOGS / submission.assignment / f"{submission.student}.log"
-        lines = [f"{result.seconds:.1f} s on {result.host}"]
-        lines += [result.unreadable or result.internal]
-        for name, notebook in result.notebooks.items():
-            lines += ["", name, *(line_about(asdict(test)) for test in notebook.tests)]
-        text = "\n".join([*lines, "", result.log]).strip() + "\n"
+        why = result.unreadable or result.internal
+        head = f"{result.seconds:.1f} s on {result.host}\n{why}"
+        tests = {
+            name: map(asdict, notebook.tests)
+            for name, notebook in result.notebooks.items()
+        }
+        text = log_of(head, tests, result.log) + "\n"
         # It is for people: a full disk is said where scores are written.
         with contextlib.suppress(OSError):
             whole = Path(self.course.coursedir.root) / path

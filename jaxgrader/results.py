@@ -1,6 +1,6 @@
 """What is to be graded, and what came of it: records that travel and never change."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -103,6 +103,19 @@ class SubmissionResult:
     host: str = ""
     #: Wall time.
     seconds: float = 0.0
+
+
+def log_of(
+    head: str, notebooks: Mapping[str, Iterable[Mapping[str, Any]]], log: str
+) -> str:
+    """Return how a submission was graded, for people: what came of it, and its log.
+
+    `notebooks`: by name, the fields of the `TestResult`s.
+    """
+    lines = [head]
+    for name, tests in notebooks.items():
+        lines += ["", name, *map(line_about, tests)]
+    return "\n".join([*lines, "", log]).strip()
 
 
 def line_about(test: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from nbgrader.coursedir import CourseDirectory
 from sqlalchemy.engine import make_url
 
 from jaxgrader.lock import Holder
-from jaxgrader.results import line_about
+from jaxgrader.results import log_of
 from jaxgrader.store import LEDGER, State, explained, row_of
 
 NOT_GRADED = "not graded"
@@ -65,10 +65,8 @@ class Gradebook:
             row = database.execute(query).one_or_none()
         if row is None or row.results is None:
             return ""
-        lines = [f"{row.changed}, {row.seconds or 0:.1f} s on {row.host}", row.sentence]
-        for notebook, tests in json.loads(row.results).items():
-            lines += ["", notebook, *map(line_about, tests)]
-        return "\n".join([*lines, "", row.log or ""]).strip()
+        head = f"{row.changed}, {row.seconds or 0:.1f} s on {row.host}\n{row.sentence}"
+        return log_of(head, json.loads(row.results), row.log or "")
 
     def pages(self, assignment: str) -> dict[str, dict[str, str]]:
         """Return by student and notebook what the formgrader calls a submission."""
