@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -28,6 +28,63 @@ QUIET = [
     "--no-first-run",
 ]
 ARTIFACTS = CLONE / "artifacts" / "browser"
+
+#: What servers write, and what pages complain of: a failure's report ends with it.
+LOGS: list[Path] = []
+HEARD: list[str] = []
+#: The first failure of each module.
+FAILED: dict[Path, str] = {}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add what was heard to a failure; remember it for the steps that follow."""
+    report = yield
+    if report.failed:
+        report.sections.append(("pages and servers", "\n".join(evidence())))
+        FAILED.setdefault(item.path, item.name)
+    return report
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A step that builds on one that failed need not wait for what will not come."""
+    failed = FAILED.get(item.path)
+    if failed and item.get_closest_marker("steps"):
+        pytest.fail(f"not tried, since {failed} failed", pytrace=False)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what needed a second try, though the tests passed."""
+    for line in HEARD:
+        if line.startswith("second try"):
+            terminalreporter.write_line(line)
+
+
+def evidence() -> list[str]:
+    """Return the last lines of each server's log, and of what pages said."""
+    lines = HEARD[-20:]
+    for log in LOGS:
+        if log.exists():
+            lines += [f"-- {log}", *log.read_text().splitlines()[-12:]]
+    return [line[:300] for line in lines]
+
+
+def listen(page: Page) -> Page:
+    """Hear a page's complaints, failed requests and moves."""
+
+    def hear(kind: str, what: object) -> None:
+        HEARD.append(f"{kind}: {what}")
+
+    page.on("pageerror", lambda error: hear("error", error))
+    page.on("requestfailed", lambda asked: hear(f"lost ({asked.failure})", asked.url))
+    page.on("framenavigated", lambda frame: hear("moved to", frame.url))
+    page.on(
+        "response",
+        lambda got: hear(str(got.status), got.url) if got.status >= 400 else None,
+    )
+    return page
 
 
 @contextmanager
@@ -50,7 +107,9 @@ def jupyter_lab(
     command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root"]
     options = ["--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", *more]
     with ExitStack() as cleanup:
-        log = cleanup.enter_context((home / "lab.log").open("w"))
+        log = cleanup.enter_context((home / "lab.log").open("w", buffering=1))
+        LOGS.append(home / "lab.log")
+        cleanup.callback(LOGS.remove, home / "lab.log")
         server = subprocess.Popen(
             [*command, *options],
             cwd=root,
@@ -73,7 +132,7 @@ def jupyter_lab(
         keep.start()
         cleanup.callback(keep.join)
         cleanup.callback(stop, server)
-        yield f"{match[1]}/lab?reset&token={token}"
+        yield f"{match[1]}/lab?token={token}"
 
 
 def stop(server: subprocess.Popen[str]) -> None:

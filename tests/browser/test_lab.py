@@ -6,15 +6,22 @@ import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, FrameLocator, Locator, Page, expect
+from playwright.sync_api import (
+    Browser,
+    FrameLocator,
+    Locator,
+    Page,
+    TimeoutError,
+    expect,
+)
 
 from demo.__main__ import STUDENT_CONFIG
 from demo.students import NOTEBOOKS, variant
-from tests.browser.conftest import jupyter_lab
+from tests.browser.conftest import HEARD, evidence, jupyter_lab, listen
 from tests.conftest import CLONE, Course
 
 # Each test goes on where the one before stopped, on one worker (--dist loadfile).
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.steps]
 
 ASSIGNMENT = "nnx-deep-nesting"
 NOTEBOOK = NOTEBOOKS[ASSIGNMENT]
@@ -56,7 +63,7 @@ def student(
 
 
 def opened(browser: Browser, address: str) -> Iterator[Page]:
-    page = browser.new_page(viewport={"width": 1500, "height": 1000})
+    page = listen(browser.new_page(viewport={"width": 1500, "height": 1000}))
     page.set_default_timeout(180 * SECONDS)
     page.goto(address)
     page.locator(".jp-Launcher").wait_for()
@@ -71,6 +78,24 @@ def menu(page: Page, entry: str) -> None:
 
 def formgrader(page: Page) -> FrameLocator:
     return page.frame_locator("iframe[src*=formgrader]")
+
+
+def open_formgrader(page: Page) -> FrameLocator:
+    """Open the formgrader by its menu. Where its list does not come, reload the tab.
+
+    Its page asks once, and waits for ever if the answer is lost. One run has seen that
+    and could not tell why: so what was heard is printed at the end, though it passes.
+    """
+    menu(page, "Formgrader")
+    link = formgrader(page).locator("#main-table a").first
+    try:
+        link.wait_for(timeout=60 * SECONDS)
+    except TimeoutError:
+        HEARD.append(f"second try of the formgrader: {evidence()}")
+        page.reload()
+        menu(page, "Formgrader")
+        link.wait_for()
+    return formgrader(page)
 
 
 def open_file(page: Page, path: str) -> Locator:
@@ -96,8 +121,7 @@ def succeed(frame: FrameLocator, button: Locator) -> None:
 def test_1_instructor_generates_and_releases(
     instructor: Page, course: Course, shoot: Shoot
 ) -> None:
-    menu(instructor, "Formgrader")
-    frame = formgrader(instructor)
+    frame = open_formgrader(instructor)
     row = frame.locator("tr", has_text=ASSIGNMENT)
     succeed(frame, row.locator(".glyphicon-education"))
     succeed(frame, row.locator(".glyphicon-cloud-upload"))
@@ -206,8 +230,7 @@ print(os.environ["HOME"], jnp.arange(4.0) @ jnp.arange(4.0),
 def test_6_instructor_collects_and_autogrades(
     instructor: Page, course: Course, shoot: Shoot
 ) -> None:
-    menu(instructor, "Formgrader")
-    frame = formgrader(instructor)
+    frame = open_formgrader(instructor)
     frame.get_by_role("link", name="Manage Assignments").click()
     row = frame.locator("tr", has_text=ASSIGNMENT)
     succeed(frame, row.locator(".glyphicon-cloud-download"))

@@ -12,7 +12,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from jaxgrader.lock import Holder
-from tests.browser.conftest import jupyter_lab
+from tests.browser.conftest import jupyter_lab, listen
 from tests.conftest import DOUBLE, Course
 from tests.lab.conftest import ENDLESS, RIGHT, WRONG, answer
 from tests.lab.test_access import HUB
@@ -97,12 +97,12 @@ def second(context: BrowserContext, server: Server, first: Page) -> Page:
 
 def opened(context: BrowserContext, address: str) -> Page:
     """Open the panel in a new tab."""
-    page = context.new_page()
+    page = listen(context.new_page())
     # JupyterLab asks about news, and says that the server is away: not our subject.
     page.add_locator_handler(
         page.locator(".jp-Dialog"), lambda: page.keyboard.press("Escape")
     )
-    page.goto(address)
+    page.goto(f"{address}&reset")  # no tab takes over what another has open
     page.locator(".jp-LauncherCard", has_text="Jax Grader").click()
     page.locator(".jg-Fold", has_text="ps").wait_for()
     return page
@@ -284,7 +284,7 @@ def test_a_student_of_the_hub_has_no_panel(
     with jupyter_lab(course.root, tmp_path) as address:
         for token, cards in (("student-token", 0), ("grader-token", 1)):
             page = browser.new_page()
-            path = urlsplit(address)._replace(query=f"reset&token={token}").geturl()
+            path = urlsplit(address)._replace(query=f"token={token}").geturl()
             with page.expect_response(re.compile("jaxgrader/api/state")) as reply:
                 page.goto(path)
             assert reply.value.status == (200 if cards else 403)
