@@ -37,6 +37,7 @@ plug_in()
 c = get_config()
 c.CourseDirectory.course_id = "jax"
 c.Exchange.root = "{exchange}"
+c.Execute.kernel_name = "jax-sandboxed"
 """
 
 

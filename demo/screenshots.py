@@ -141,8 +141,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="jaxgrader-pictures-") as folder:
         root = Path(folder, "course")
         make_course(root)
-        news = "--LabApp.news_url="
-        with chromium() as browser, jupyter_lab(root, Path(folder, "home"), news) as at:
+        with chromium() as browser, jupyter_lab(root, Path(folder, "home")) as at:
             page = browser.new_page(viewport={"width": 1200, "height": 800})
             page.set_default_timeout(PATIENCE)
             lab = Lab(page, at)

@@ -20,6 +20,7 @@
 #                      what to say of a submission that cannot be graded
 #   worker.py          grade(job): one submission, in a course of the worker's own
 #   authoring.py       the steps of generate_assignment that are ours
+#   validation.py      what Validate says of a test that failed
 #   feedback.py        what a student reads of the tests: hidden ones become one line
 #   feedback_page.py   the page that they read it on; its sheet lies in templates/
 #   store.py           the ledger, and the batch's results where they belong: one writer

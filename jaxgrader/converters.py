@@ -3,7 +3,7 @@
 nbgrader's settings reach the steps of a command, not the command itself. What is
 replaced here is what no setting reaches, and no more than that: the `Autograde`
 converter (behind `nbgrader autograde` and the formgrader's button) says what is wrong
-with a submission in words that help, and Validate takes our `Execute`.
+with a submission in words that help, and Validate takes our `Execute` and `SayWhy`.
 """
 
 import contextlib
@@ -30,6 +30,7 @@ from jaxgrader.pages import SafeHTML
 from jaxgrader.preprocessors import Execute, end_slot
 from jaxgrader.store import forget
 from jaxgrader.submissions import check_submission
+from jaxgrader.validation import SayWhy
 
 
 def plug_in() -> None:
@@ -46,6 +47,7 @@ def plug_in() -> None:
         CheckCellMetadata,
         ClearOutput,
         Execute,
+        SayWhy,
     ]
     # SQLAlchemy 2.1 says this of each new submission; the rows are right.
     warnings.filterwarnings(

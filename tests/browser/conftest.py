@@ -27,6 +27,8 @@ QUIET = [
     "--disable-sync",
     "--no-first-run",
 ]
+#: JupyterLab would ask about news, in a corner of the page.
+NOTIFICATIONS = "@jupyterlab/apputils-extension/notification.jupyterlab-settings"
 ARTIFACTS = CLONE / "artifacts" / "browser"
 
 #: What servers write, and what pages complain of: a failure's report ends with it.
@@ -99,6 +101,9 @@ def jupyter_lab(
     token = token or secrets.token_hex(16)
     home.mkdir(parents=True, exist_ok=True)
     install(str(home / "panel"), user=False)
+    quiet = home / ".jupyter" / "lab" / "user-settings" / NOTIFICATIONS
+    quiet.parent.mkdir(parents=True, exist_ok=True)
+    quiet.write_text('{"fetchNews": "false", "checkForUpdates": false}')
     found = [home / "settings", home / "panel" / "etc" / "jupyter"]
     paths = {
         "JUPYTER_PATH": str(home / "panel" / "share" / "jupyter"),
