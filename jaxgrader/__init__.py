@@ -22,7 +22,7 @@
 #   authoring.py       the steps of generate_assignment that are ours
 #   validation.py      what Validate says of a test that failed
 #   feedback.py        what a student reads of the tests: hidden ones become one line
-#   feedback_page.py   the page that they read it on; its sheet lies in templates/
+#   feedback_page.py   the page that they read it on; it lies in templates/
 #   store.py           the ledger, and the batch's results where they belong: one writer
 #   rows.py            the gradebook's rows of one submission
 #   lock.py            one grader at a time
@@ -30,7 +30,7 @@
 #   pages.py           notebooks as web pages in which nothing of theirs can run
 #   formulas.py        TeX as MathML
 #   differences.py     got and expected as a table, and as a plot
-#   drawings.py        plots as SVG, and the colours of the pages that they are in
+#   drawings.py        plots as SVG; the frame of pages, and their colours
 #   batch/             many jobs at once: in processes here, or on a cluster; knows
 #                      neither grading nor the gradebook
 #   submissions.py     what can be wrong with a submitted folder

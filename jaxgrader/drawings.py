@@ -2,8 +2,9 @@
 
 What it is: matplotlib's drawing as SVG that is a part of the page, with roles ("bar",
 "late") for colours, which become classes; `drawings.css` says what they look like. And
-style sheets that a page brings along. What it is not: the only place where a number
-stands: each plot has its table beside it.
+the frame of each page (`templates/base.html`): its style sheet comes along, and its
+content policy allows no script and no request. What it is not: the only place where a
+number stands: each plot has its table beside it.
 
 Guarantees: the same numbers give the same bytes; no style attribute and no script, so
 that a strict content policy lets it be; no id that another plot has.
@@ -14,12 +15,14 @@ import hashlib
 import io
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib as mpl
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -143,6 +146,10 @@ class Drawing:
 NO_METADATA: Any = {"Creator": None, "Date": None, "Format": None, "Type": None}
 
 
+#: Where the frame of all pages lies.
+TEMPLATES = Path(__file__).with_name("templates")
+
+
 @dataclass(frozen=True)
 class Style:
     """A page's style sheet, and the digest by which its content policy allows it."""
@@ -151,12 +158,31 @@ class Style:
     digest: str
 
     @classmethod
-    def of(cls, *files: Path) -> "Style":
-        """Return what drawings need, and then what is in some files."""
-        sheets = [Path(__file__).with_suffix(".css"), *files]
+    def of(cls, file: Path) -> "Style":
+        """Return what drawings need, and then what is in a file."""
+        sheets = [Path(__file__).with_suffix(".css"), file]
         text = "".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
         digest = hashlib.sha256(text.encode()).digest()
         return cls(Markup(text), base64.b64encode(digest).decode())  # noqa: S704
+
+
+def page(
+    folder: Path, name: str, *filters: Callable[..., object], **facts: object
+) -> str:
+    """Return the page that `name.html` in a folder makes of some facts.
+
+    It extends `base.html`; `name.css` is its style. All that is no `Markup` is escaped.
+    """
+    templates = Environment(
+        loader=FileSystemLoader([folder, TEMPLATES]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters.update({each.__name__: each for each in filters})
+    style = Style.of(folder / f"{name}.css")
+    return templates.get_template(f"{name}.html").render(style=style, **facts)
 
 
 def say(axes: Axes, x: float, y: float, text: str, **where: Any) -> None:

@@ -11,10 +11,8 @@ import base64
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from nbconvert.exporters import Exporter
 from nbconvert.filters import Highlight2HTML, ansi2html
@@ -24,7 +22,7 @@ from traitlets import default
 from traitlets.config import Config
 
 from jaxgrader.differences import Difference, difference_of
-from jaxgrader.drawings import Style, shortened
+from jaxgrader.drawings import TEMPLATES, page, shortened
 from jaxgrader.formulas import environment, formula
 from jaxgrader.pages import HELD, MARK, clean_alone, harmless
 
@@ -89,23 +87,17 @@ class Cell:
 
 def render(nb: NotebookNode, ids: dict[str, Any]) -> str:
     """Return the page of a notebook; `ids` is what nbgrader says of it, and scores."""
-    templates = Environment(
-        loader=PackageLoader("jaxgrader"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.filters["points"] = points
     cells = [cell_of(cell, number) for number, cell in enumerate(nb.cells, start=1)]
     items = [cell.item for cell in cells if cell.item is not None]
-    return templates.get_template("feedback.html").render(
+    return page(
+        TEMPLATES,
+        "feedback",
+        points,
         ids=ids,
         cells=cells,
         items=items,
         waiting=sum(item.state == "waiting" for item in items),
         share=share(ids["score"], ids["max_score"]),
-        style=Style.of(Path(__file__).parent / "templates" / "feedback.css"),
     )
 
 

@@ -7,9 +7,7 @@ class is in it, and no error message that fewer than `CROWD` students share.
 
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from jaxgrader.drawings import Style
+from jaxgrader.drawings import page
 from jaxgrader.reporting.contents import Voice, contents
 from jaxgrader.reporting.mistakes import Mistake
 from jaxgrader.reporting.pseudonyms import (
@@ -24,17 +22,10 @@ from jaxgrader.reporting.records import Records
 
 def render(records: Records, voice: Voice, course: str, made: str) -> str:
     """Return the report on some records as a page."""
-    templates = Environment(
-        loader=PackageLoader("jaxgrader.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = Style.of(Path(__file__).with_name("templates") / "style.css")
-    return templates.get_template("page.html").render(
+    return page(
+        Path(__file__).with_name("templates"),
+        "report",
         report=contents(records, voice, course, made),
-        style=style,
         crowd=CROWD,
     )
 
