@@ -91,6 +91,7 @@ def run(program: str, *arguments: str, root: Path) -> None:
 def shoot_terminal(lab: Lab) -> None:
     """Grade the class in a terminal of JupyterLab; take it at half time and after."""
     page = lab.page
+    page.set_viewport_size({"width": 1200, "height": 560})
     page.locator('.jp-LauncherCard[title="Start a new terminal session"]').click()
     terminal = page.locator(".jp-Terminal")
     terminal.locator(".xterm-helper-textarea").wait_for(state="attached")
@@ -115,6 +116,7 @@ def graded(state: dict[str, Any]) -> int:
 def shoot_panel(lab: Lab) -> None:
     """Grade one assignment again; take the panel while it runs."""
     page = lab.page
+    page.set_viewport_size({"width": 1200, "height": 800})
     page.keyboard.press("Control+Shift+L")
     page.locator(".jp-LauncherCard", has_text="Jax Grader").last.click()
     page.get_by_role("button", name=AGAIN).first.click()

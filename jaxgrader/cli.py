@@ -269,7 +269,7 @@ class BatchApp(NbGrader):
             return
         console = Console(stderr=True)
         alive = console.is_terminal and not self.json and self.log_level <= logging.INFO
-        screen = Screen(len(plan.todo), console) if alive else None
+        screen = Screen(len(plan.todo), console, self.log) if alive else None
         slots = self.slots(batch.course, len(plan.todo))
         try:
             with screen or contextlib.nullcontext():
@@ -374,7 +374,10 @@ class BatchApp(NbGrader):
 
 def printer(width: int) -> Console:
     """Return a console for tables: as wide as the terminal, else so wide."""
-    return Console(width=None if sys.stdout.isatty() else width)
+    if sys.stdout.isatty():
+        # Not what COLUMNS says: JupyterLab's terminals are born with another width.
+        width = os.get_terminal_size(sys.stdout.fileno()).columns or width
+    return Console(width=width)
 
 
 class StatusApp(NbGrader):

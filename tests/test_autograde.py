@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import stat
 import subprocess
+import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -568,13 +569,17 @@ def test_the_end_is_a_table_and_what_to_do_next(course: Course) -> None:
     assert ".jaxgrader/logs: ps broken" in done.stderr
 
 
-def test_a_terminal_shows_progress(course: Course) -> None:
+def test_a_terminal_shows_progress_and_messages_above_it(course: Course) -> None:
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (30, 110))
+    # COLUMNS is not the terminal's: so are JupyterLab's born.
+    env = {**BARE, "HOME": str(course.root), "TERM": "xterm", "COLUMNS": "60"}
     with subprocess.Popen(
         [PROGRAM, "autograde", "--force", "--student=[ab]*"],
         cwd=course.root,
-        env={**BARE, "HOME": str(course.root), "TERM": "xterm", "COLUMNS": "100"},
-        stdout=subprocess.DEVNULL,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
         stderr=theirs,
     ) as running:
         os.close(theirs)
@@ -584,11 +589,20 @@ def test_a_terminal_shows_progress(course: Course) -> None:
                 shown += more
     os.close(ours)
     assert running.returncode == 3
-    text = shown.decode()
+    # Without what moves the cursor, and colours; to erase a line is to begin it anew.
+    text = re.sub(r"\x1b\(B|\x1b\[\??[\d;]*([A-Za-z])", erased, shown.decode())
+    lines = re.split(r"[\r\n]+", text)
     assert "3/3" in text
     assert "ETA" in text
     assert re.search(r"ps (ada|bob|broken)  \d+ s", text), "what runs, with its age"
-    assert "ps broken: p.ipynb cannot be read as a notebook" in text
+    messages = [line for line in lines if "[BatchApp" in line]
+    assert any("ERROR" in line and "broken" in line for line in messages), lines
+    assert [line for line in messages if not line.startswith("[BatchApp")] == []
+    assert any(len(line) > 60 for line in lines if line.startswith("│ ps"))
+
+
+def erased(sequence: re.Match[str]) -> str:
+    return "\n" if sequence[1] == "K" else ""
 
 
 def test_dry_run_changes_nothing(course: Course) -> None:

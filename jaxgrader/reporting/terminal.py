@@ -1,5 +1,7 @@
 """What people see of a batch: progress on a terminal, and tables."""
 
+import logging
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,9 +32,12 @@ SLOWEST = 3
 
 
 class Screen:
-    """A batch on a terminal, alive: what is done, what runs, what needs a human."""
+    """A batch on a terminal, alive: what is done, what runs, what needs a human.
 
-    def __init__(self, total: int, console: Console) -> None:
+    What `log` writes to the terminal meanwhile stands above it.
+    """
+
+    def __init__(self, total: int, console: Console, log: logging.Logger) -> None:
         self.progress = Progress(
             BarColumn(),
             MofNCompleteColumn(),
@@ -49,13 +54,23 @@ class Screen:
         self.live = Live(
             get_renderable=self.render, console=console, refresh_per_second=4
         )
+        self.handlers = [
+            handler
+            for handler in log.handlers
+            if isinstance(handler, logging.StreamHandler)
+            and handler.stream in (sys.stderr, sys.__stderr__)
+        ]
 
     def __enter__(self) -> "Screen":
         self.live.start()
+        for handler in self.handlers:
+            handler.setStream(sys.stderr)  # it is the screen's now
         return self
 
     def __exit__(self, *error: object) -> None:
         self.live.stop()
+        for handler in self.handlers:
+            handler.setStream(sys.stderr)
 
     def started(self, submission: Submission) -> None:
         """Take in that a submission is being graded."""
@@ -68,9 +83,10 @@ class Screen:
         minutes = (time.monotonic() - self.began) / 60
         rate = f"{self.states.total() / minutes:.0f}/min" if minutes > 0.05 else ""
         self.progress.update(self.bar, advance=1, rate=rate)
-        why = reason(finished)
-        if why:
-            self.live.console.print(Text(f"{name_of(finished.submission)}: {why}"))
+        # What could not be graded at all stands in the log's words.
+        if finished.state is State.MANUAL and not finished.result.internal:
+            why = Text(f"{name_of(finished.submission)}: {reason(finished)}")
+            self.live.console.print(why)
 
     def render(self) -> RenderableType:
         """Return what the screen shows now."""
@@ -86,17 +102,14 @@ class Screen:
 
 
 def reason(finished: Finished) -> str:
-    """Return why a submission needs a human, empty if it does not."""
-    result = finished.result
-    if finished.state is State.GRADED:
-        return ""
+    """Return why a graded submission waits for a human."""
     waiting = [
         f"{test.grade_id}: {test.sentence}"
-        for notebook in result.notebooks.values()
+        for notebook in finished.result.notebooks.values()
         for test in notebook.tests
         if test.score is None
     ]
-    return result.unreadable or result.internal or (waiting or [MANUAL])[0]
+    return (waiting or [MANUAL])[0]
 
 
 def name_of(submission: Submission) -> str:
@@ -135,9 +148,8 @@ def batch_table(lines: Iterable[Line]) -> Table:
     """Return a batch's end: by assignment, how many ended how, scores, the slowest."""
     table = Table(title="This batch")
     for heading in ("assignment", "graded", "needs a human", "mean", "median", "of"):
-        table.add_column(
-            heading, justify="left" if heading == "assignment" else "right"
-        )
+        left = heading == "assignment"
+        table.add_column(heading, justify="left" if left else "right", no_wrap=left)
     table.add_column("slowest")
     groups: dict[str, list[Line]] = {}
     for line in lines:
