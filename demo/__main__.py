@@ -7,6 +7,7 @@ step is an nbgrader command, typed by the person who would type it.
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -283,8 +284,12 @@ def main() -> int:
     console.print()
     console.print(table(week))
     page = next((week.students / "reasoner").glob("*/feedback/*/*.html"), None)
+    report = [sys.executable, "-m", "jaxgrader", "report"]
+    subprocess.run(report, cwd=week.course, check=True, capture_output=True)
     console.print(f"Every command's output: {scratch}/week.log", soft_wrap=True)
     console.print(f"The grades, exported:   {week.course}/grades.csv", soft_wrap=True)
+    address = (week.course / "report.html").as_uri()
+    console.print(f"The class report:       {address}", soft_wrap=True)
     if page is None:
         console.print("No feedback came back: see the log.")
         return 1
