@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, Page
 
 from demo.students import NOTEBOOKS, VARIANTS, answer
 from tests.browser.conftest import chromium, jupyter_lab
+from tests.conftest import BARE
 
 CLONE = Path(__file__).parent.parent
 PICTURES = CLONE / "docs"
@@ -61,13 +62,16 @@ class Lab:
             raise RuntimeError(reply.text())
 
 
-def make_course(root: Path) -> None:
-    """Make a course whose class has handed in all assignments."""
+def make_course(root: Path, home: Path) -> None:
+    """Make a course whose class has handed in all assignments.
+
+    The solutions' programs are kept in `home`, for those who grade there.
+    """
     root.mkdir()
     shutil.copy(CLONE / "nbgrader_config.py", root)
     shutil.copytree(CLONE / "source", root / "source")
     for assignment, notebook in NOTEBOOKS.items():
-        run("nbgrader", "generate_assignment", assignment, root=root)
+        run("nbgrader", "generate_assignment", assignment, root=root, home=home)
         names = sorted(path.stem for path in (VARIANTS / assignment).glob("*.py"))
         right = [name for name in names if name.startswith("right")]
         wrong = [name for name in names if name.startswith("wrong")]
@@ -80,10 +84,11 @@ def make_course(root: Path) -> None:
     (root / "submitted" / "leo" / AGAIN / f"{NOTEBOOKS[AGAIN]}.ipynb").write_text("{")
 
 
-def run(program: str, *arguments: str, root: Path) -> None:
-    """Run a command in the course."""
+def run(program: str, *arguments: str, root: Path, home: Path) -> None:
+    """Run a command in the course, as the person whose home is `home`."""
     command = [str(PROGRAMS / program), *arguments]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    env = {**BARE, "HOME": str(home)}  # as the server has it, its cache too
+    done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True)
     if done.returncode not in (0, 3):
         raise RuntimeError(f"{program} {' '.join(arguments)}:\n{done.stderr}")
 
@@ -127,12 +132,13 @@ def shoot_panel(lab: Lab) -> None:
     lab.until(lambda state: not state["batch"])
 
 
-def shoot_pages(browser: Browser, root: Path) -> None:
+def shoot_pages(browser: Browser, root: Path, home: Path) -> None:
     """Take the class report, and a student's feedback."""
-    run("jaxgrader", "report", root=root)
-    run("nbgrader", "generate_feedback", AGAIN, f"--student={STUDENT}", root=root)
-    feedback = root / "feedback" / STUDENT / AGAIN / f"{NOTEBOOKS[AGAIN]}.html"
-    for name, file in (("report", root / "report.html"), ("feedback", feedback)):
+    run("jaxgrader", "report", root=root, home=home)
+    feedback = "generate_feedback", AGAIN, f"--student={STUDENT}"
+    run("nbgrader", *feedback, root=root, home=home)
+    page_of = root / "feedback" / STUDENT / AGAIN / f"{NOTEBOOKS[AGAIN]}.html"
+    for name, file in (("report", root / "report.html"), ("feedback", page_of)):
         page = browser.new_page(viewport={"width": 1200, "height": 1000})
         page.goto(file.as_uri())
         page.screenshot(path=PICTURES / f"{name}.png")
@@ -141,16 +147,17 @@ def shoot_pages(browser: Browser, root: Path) -> None:
 
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="jaxgrader-pictures-") as folder:
-        root = Path(folder, "course")
-        make_course(root)
-        with chromium() as browser, jupyter_lab(root, Path(folder, "home")) as at:
+        root, home = Path(folder, "course"), Path(folder, "home")
+        home.mkdir()
+        make_course(root, home)
+        with chromium() as browser, jupyter_lab(root, home) as at:
             page = browser.new_page(viewport={"width": 1200, "height": 800})
             page.set_default_timeout(PATIENCE)
             lab = Lab(page, at)
             shoot_terminal(lab)
             shoot_panel(lab)
             page.close()
-            shoot_pages(browser, root)
+            shoot_pages(browser, root, home)
     print(f"The pictures are in {PICTURES}: look at them.")
 
 

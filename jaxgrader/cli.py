@@ -14,7 +14,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ipykernel.kernelspec import make_ipkernel_cmd, write_kernel_spec
 from jupyter_client.kernelspec import KernelSpecManager
@@ -267,7 +267,7 @@ class BatchApp(NbGrader):
         """Grade; keep a line of each submission."""
         if not plan.todo:
             return
-        console = Console(stderr=True)
+        console = printer(120, sys.stderr)
         alive = console.is_terminal and not self.json and self.log_level <= logging.INFO
         screen = Screen(len(plan.todo), console, self.log) if alive else None
         slots = self.slots(batch.course, len(plan.todo))
@@ -372,12 +372,13 @@ class BatchApp(NbGrader):
             )
 
 
-def printer(width: int) -> Console:
+def printer(width: int, stream: TextIO | None = None) -> Console:
     """Return a console for tables: as wide as the terminal, else so wide."""
-    if sys.stdout.isatty():
+    stream = stream or sys.stdout
+    if stream.isatty():
         # Not what COLUMNS says: JupyterLab's terminals are born with another width.
-        width = os.get_terminal_size(sys.stdout.fileno()).columns or width
-    return Console(width=width)
+        width = os.get_terminal_size(stream.fileno()).columns or width
+    return Console(file=stream, width=width)
 
 
 class StatusApp(NbGrader):

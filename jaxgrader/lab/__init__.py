@@ -1,6 +1,7 @@
 """The "Jax Grader" panel in JupyterLab: a server extension and its front end.
 
     handlers.py    what the panel asks and orders, over HTTP
+    formgrader.py  nbgrader's own autograde button, as a batch of one
     access.py      who may: course staff, as the formgrader has it
     course.py      the formgrader's course, as its gradebook, its lock and its files say
     processes.py   `jaxgrader autograde`, `jaxgrader status`: processes of their own

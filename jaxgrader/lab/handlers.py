@@ -21,7 +21,8 @@ from tornado.web import HTTPError
 from jaxgrader.errors import GraderError
 from jaxgrader.lab.access import Access
 from jaxgrader.lab.course import Gradebook, Snapshot
-from jaxgrader.lab.processes import OPTIONS, Batches, Report, Survey
+from jaxgrader.lab.formgrader import take_over
+from jaxgrader.lab.processes import OPTIONS, Batches, Report, Survey, outcome
 
 #: Seconds: how old a look at the ledger, and at all files, may be when it is shown.
 LEDGER_HOLDS, SURVEY_HOLDS = 0.5, 120.0
@@ -35,7 +36,7 @@ class Desk:
         self.batches = Batches(gradebook.root)
         self.survey = Survey(gradebook.root)
         self.report = Report(gradebook.root)
-        self.one_at_a_time = asyncio.Lock()
+        self.one_at_a_time, self.one_press = asyncio.Lock(), asyncio.Lock()
         self.seen: tuple[float, Snapshot] | None = None
         self.graded = False
         self.interrupted = ""
@@ -64,6 +65,35 @@ class Desk:
         """Let the next look be a fresh one."""
         self.seen = None
 
+    async def grade_one(self, assignment: str, student: str) -> dict[str, Any]:
+        """Grade a submission, again if it is graded; return how it went, for nbgrader.
+
+        Those who ask meanwhile wait for their turn.
+        """
+        these = [{"assignment": assignment, "student": student}]
+        async with self.one_press:
+            async with self.one_at_a_time:
+                if self.batches.starting(None):
+                    return {"success": False, "log": IS_GRADED}
+                started = await asyncio.to_thread(self.batches.start, "all", these)
+                self.forget()
+            return await asyncio.to_thread(outcome, *started)
+
+
+def desk_of(settings: dict[str, Any]) -> Desk:
+    """Return the desk of the course that a server's formgrader shows now."""
+    course = settings["nbgrader_formgrader"].coursedir
+    desks: dict[tuple[str, str], Desk] = settings["jaxgrader_desks"]
+    key = course.root, course.db_url
+    if key not in desks:
+        desks[key] = Desk(Gradebook(course))
+    return desks[key]
+
+
+async def press(handler: Any, assignment: str, student: str) -> dict[str, Any]:
+    """Do what the formgrader's autograde button asks for."""
+    return await desk_of(handler.settings).grade_one(assignment, student)
+
 
 class Handler(APIHandler):
     """A request of course staff's about the formgrader's course."""
@@ -79,12 +109,7 @@ class Handler(APIHandler):
     @property
     def desk(self) -> Desk:
         """The desk of the course that the formgrader shows now."""
-        course = self.settings["nbgrader_formgrader"].coursedir
-        desks: dict[tuple[str, str], Desk] = self.settings["jaxgrader_desks"]
-        key = course.root, course.db_url
-        if key not in desks:
-            desks[key] = Desk(Gradebook(course))
-        return desks[key]
+        return desk_of(self.settings)
 
     async def look(self) -> Snapshot:
         """Look at the course. Raises HTTPError 503 with what is wrong with it."""
@@ -306,7 +331,8 @@ HANDLERS: dict[str, type[Handler]] = {
 
 
 def add_handlers(application: Any) -> None:
-    """Let a Jupyter server answer the panel."""
+    """Let a Jupyter server answer the panel, and the formgrader's autograde button."""
+    take_over(press)
     settings = application.settings
     settings["jaxgrader_access"], settings["jaxgrader_desks"] = Access(settings), {}
     base = settings["base_url"]

@@ -48,8 +48,13 @@ class Batches:
             self.child = None
         return self.child is not None
 
-    def start(self, what: str, these: Iterable[dict[str, str]]) -> None:
-        """Start a batch. Names travel in its standard input, never as arguments."""
+    def start(
+        self, what: str, these: Iterable[dict[str, str]]
+    ) -> tuple[subprocess.Popen[bytes], Path]:
+        """Start a batch; return its process, and the file that it writes into.
+
+        Names travel in its standard input, never as arguments.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         for old in sorted(self.folder.glob("*.log"))[: -KEPT + 1]:
             old.unlink(missing_ok=True)
@@ -68,6 +73,7 @@ class Batches:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        return self.child, self.folder / name
 
     def log(self, most: int = SHOWN) -> str:
         """Return what the latest batch that a panel started has written, its end."""
@@ -84,6 +90,16 @@ class Batches:
             line for line in self.log(4096).splitlines() if line and line[0] != "{"
         ]
         return "\n".join(PREFIX.sub("", line) for line in lines[-3:])
+
+
+def outcome(batch: subprocess.Popen[bytes], log: Path) -> dict[str, Any]:
+    """Wait for the end of a batch of one; return what nbgrader's pages expect of it."""
+    batch.wait()
+    lines = log.read_text(errors="replace").splitlines()
+    records = [json.loads(line) for line in lines if line.startswith("{")]
+    graded = bool(records) and not any(each["sentence"] for each in records)
+    said = "\n".join(line for line in lines if not line.startswith("{"))
+    return {"success": graded, "log": said}
 
 
 #: What the log of a Jupyter application puts before each message.

@@ -216,7 +216,7 @@ def test_8_a_killed_batch_is_not_shown_as_running(
 def test_9_who_is_no_batch_of_ours_is_named_and_never_signalled(
     client: Client, course: Course
 ) -> None:
-    # As the formgrader's button holds it: in a server that must not be interrupted.
+    # As a server may hold it, which must not be interrupted.
     with Lock(course.root):
         holder = client.until(lambda state: state["batch"])["batch"]["holder"]
         assert holder["pid"] == os.getpid()
