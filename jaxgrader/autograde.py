@@ -21,12 +21,12 @@ from jaxgrader.archives import unpack
 from jaxgrader.authoring import WarmCache
 from jaxgrader.batch.jobs import Slots, Task, run_jobs
 from jaxgrader.converters import NOT_READABLE
-from jaxgrader.course import Assignment, Course, Need, Readiness
+from jaxgrader.course import AFTER, BEFORE, Assignment, Course, Need, Readiness
 from jaxgrader.errors import JaxgraderError, SubmissionError
 from jaxgrader.kernel.devices import Inventory
 from jaxgrader.kernel.sandbox import Sandbox, require
 from jaxgrader.kernel.servers import shared_cache
-from jaxgrader.results import SubmissionResult, log_of
+from jaxgrader.results import Job, SubmissionResult, log_of
 from jaxgrader.rows import Submission
 from jaxgrader.store import Entry, State
 
@@ -143,13 +143,20 @@ class Batch:
     def maker(self, submission: Submission) -> Callable[[], Any]:
         """Return what makes a submission's job when its turn comes."""
         assignment = self.assignments[submission.assignment]
-        return lambda: self.course.job(submission, assignment)
+
+        def make() -> Job:
+            self.course.call_hook(BEFORE, submission)
+            return self.course.job(submission, assignment)
+
+        return make
 
     def write(self, submission: Submission, result: SubmissionResult) -> State:
         """Write a result where it belongs; say what a human must know of it."""
         log = self.keep_log(submission, result)
         if not (result.unreadable or result.internal):
-            return self.store.save(submission, result, self.penalty)
+            state = self.store.save(submission, result, self.penalty)
+            self.course.call_hook(AFTER, submission)
+            return state
         message = NOT_READABLE if result.unreadable else NOT_GRADED
         why = result.unreadable or result.internal
         said = self.course.converter.describe(submission.folder, message, why=why)

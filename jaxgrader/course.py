@@ -79,13 +79,32 @@ class Course:
         self.these: Mapping[str, Collection[str] | None] | None = None
         self.limits = Limits(config=config)
         self.settings: dict[str, Any] = {
-            name: portable(f"c.{name}", dict(section))
+            name: portable(f"c.{name}", without_hooks(section))
             for name, section in config.items()
             if name not in NOT_FOR_WORKERS and not name.endswith("App")
         }
         self.settings["CourseDirectory"] = {"ignore": list(coursedir.ignore)}
         self.versions = versions()
         self.converter = Autograde(coursedir=coursedir, config=config)
+
+    def call_hook(self, name: str, submission: Submission) -> None:
+        """Call nbgrader's hook before or after a submission is graded, if there is one.
+
+        It gets what nbgrader gives it; where it fails, the class goes on.
+        """
+        hook = getattr(self.converter, name)
+        if hook is None:
+            return
+        notebooks = sorted(map(str, submission.folder.glob("*.ipynb")))
+        try:
+            hook(
+                assignment=submission.assignment,
+                student=submission.student,
+                notebooks=notebooks,
+            )
+        except Exception:  # the course author's code
+            who = f"{submission.assignment} {submission.student}"
+            self.converter.log.exception(HOOK_FAILED.format(name=name, who=who))
 
     def names(self) -> list[str]:
         """Return the assignments that are released and known to the gradebook."""
@@ -262,6 +281,11 @@ def read_these(lines: Iterable[str]) -> dict[str, set[str] | None]:
     return found
 
 
+def without_hooks(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a class's settings without the hooks, which the coordinator calls."""
+    return {name: value for name, value in section.items() if name not in HOOKS}
+
+
 def portable(name: str, value: Any) -> Any:
     """Return a setting as it travels: classes by their names.
 
@@ -289,6 +313,8 @@ def deadline(limits: Limits, notebooks: int) -> float:
     return notebooks * ((limits.wall or HOUR) + PATIENCE)
 
 
+#: nbgrader's settings that are called before and after each submission.
+HOOKS = BEFORE, AFTER = "pre_convert_hook", "post_convert_hook"
 HOUR = 3600.0
 #: Seconds for the instructor's own code in the checker, and for all else.
 PATIENCE = 600.0
@@ -297,6 +323,7 @@ NO_NAME = (
     "submitted/{name}: this is no name for a student, since it is not UTF-8. Rename "
     "the folder, then run the same command again."
 )
+HOOK_FAILED = "c.Autograde.{name} failed for {who}, which is graded all the same."
 NOT_PORTABLE = (
     "{name} in nbgrader_config.py names {what}, which workers cannot import. Put it "
     "into a module that is installed in the course's environment, then try again."

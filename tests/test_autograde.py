@@ -630,6 +630,33 @@ def test_configuration_that_does_not_load_grades_nothing(course: Course) -> None
     assert "Nothing is graded" in done.stderr
 
 
+HOOKS = """
+import pathlib
+def before(assignment, student, notebooks):
+    (where,) = notebooks
+    file = pathlib.Path(where).with_name("before.txt")
+    file.write_text(f"{assignment} {student}")
+def after(assignment, student, notebooks):
+    raise LookupError(f"after {assignment} {student}")
+c.Autograde.pre_convert_hook = before
+c.BaseConverter.post_convert_hook = after
+"""
+
+
+def test_nbgraders_hooks_are_called_and_may_fail(course: Course) -> None:
+    with (course.root / "nbgrader_config.py").open("a") as config:
+        config.write(HOOKS)
+    done = grade(course, "--force", "--student=bob", "ps")
+    assert done.returncode == 0, done.stderr
+    # What it wrote came with the submission.
+    for step in ("submitted", "autograded"):
+        assert (course.root / step / "bob" / "ps" / "before.txt").read_text() == (
+            "ps bob"
+        )
+    assert "c.Autograde.post_convert_hook failed for ps bob" in done.stderr
+    assert "LookupError: after ps bob" in done.stderr
+
+
 def test_these_names_the_submissions_whatever_they_are_called(course: Course) -> None:
     star = course.root / "submitted" / "*"
     shutil.copytree(course.root / "submitted" / "ada", star)
