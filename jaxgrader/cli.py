@@ -301,6 +301,9 @@ class BatchApp(NbGrader):
         def first(signum: int, frame: object) -> None:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, now)
+            # It may come while a connection is handed back, and SQLAlchemy tells of
+            # that at length: the transaction is undone, and there is nothing to do.
+            logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
             raise KeyboardInterrupt
 
         before = {n: signal.signal(n, first) for n in (signal.SIGINT, signal.SIGTERM)}

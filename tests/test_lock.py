@@ -18,8 +18,8 @@ import sys
 from pathlib import Path
 from jaxgrader.lock import Lock
 with Lock(Path(sys.argv[1]), batch=True):
-    print("held", flush=True)
     try:
+        print("held", flush=True)
         sys.stdin.read()
     except KeyboardInterrupt:
         sys.exit(7)
