@@ -65,7 +65,7 @@ class Lab:
 def make_course(root: Path, home: Path) -> None:
     """Make a course whose class has handed in all assignments.
 
-    The solutions' programs are kept in `home`, for those who grade there.
+    What the solutions compile is kept where the server's kernels find it.
     """
     root.mkdir()
     shutil.copy(CLONE / "nbgrader_config.py", root)
@@ -87,7 +87,7 @@ def make_course(root: Path, home: Path) -> None:
 def run(program: str, *arguments: str, root: Path, home: Path) -> None:
     """Run a command in the course, as the person whose home is `home`."""
     command = [str(PROGRAMS / program), *arguments]
-    env = {**BARE, "HOME": str(home)}  # as the server has it, its cache too
+    env = {**BARE, "HOME": str(home)}  # the server's, its cache included
     done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True)
     if done.returncode not in (0, 3):
         raise RuntimeError(f"{program} {' '.join(arguments)}:\n{done.stderr}")
