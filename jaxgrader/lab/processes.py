@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,9 @@ class Batches:
     def last_words(self) -> str:
         """Return the end of that in a few lines: how it ended, or why it could not."""
         lines = [
-            line for line in self.log(4096).splitlines() if line and line[0] != "{"
+            line
+            for line in self.log(4096).splitlines()
+            if line and record_in(line) is None
         ]
         return "\n".join(PREFIX.sub("", line) for line in lines[-3:])
 
@@ -96,10 +99,19 @@ def outcome(batch: subprocess.Popen[bytes], log: Path) -> dict[str, Any]:
     """Wait for the end of a batch of one; return what nbgrader's pages expect of it."""
     batch.wait()
     lines = log.read_text(errors="replace").splitlines()
-    records = [json.loads(line) for line in lines if line.startswith("{")]
+    records = [found for line in lines if (found := record_in(line)) is not None]
     graded = bool(records) and not any(each["sentence"] for each in records)
-    said = "\n".join(line for line in lines if not line.startswith("{"))
+    said = "\n".join(line for line in lines if record_in(line) is None)
     return {"success": graded, "log": said}
+
+
+def record_in(line: str) -> dict[str, Any] | None:
+    """Return a batch's record of a submission; None for a line of its log."""
+    with suppress(ValueError):
+        found = json.loads(line)
+        if isinstance(found, dict) and "sentence" in found:
+            return found
+    return None
 
 
 #: What the log of a Jupyter application puts before each message.

@@ -1,10 +1,14 @@
 """The formgrader's autograde button: a batch of one, and a server that answers."""
 
 import json
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from jaxgrader.lab.processes import outcome
 from tests.conftest import Course
 from tests.lab.conftest import ENDLESS, HOSTILE, Client, answer
 
@@ -60,3 +64,12 @@ def test_who_has_no_token_presses_nothing(client: Client) -> None:
     path = "/formgrader/api/submission/ps/ada/autograde"
     status, _, _ = client.request("POST", path, "")
     assert status in (302, 403)
+
+
+def test_a_message_that_looks_like_a_record_is_a_message(tmp_path: Path) -> None:
+    log = tmp_path / "batch.log"
+    record = {"student": "ada", "state": "graded", "sentence": ""}
+    log.write_text(f"before\n{{ no record\n{json.dumps(record)}\n")
+    with subprocess.Popen([sys.executable, "-c", ""]) as batch:
+        told = outcome(batch, log)
+    assert told == {"success": True, "log": "before\n{ no record"}
