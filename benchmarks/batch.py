@@ -24,7 +24,7 @@ from nbgrader.coursedir import CourseDirectory
 from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
-from benchmarks.figures import MB, TICKS, Figure, cpu_of_children
+from benchmarks.figures import MB, Figure, cpu_of_children, machine
 from benchmarks.floor import floor
 from benchmarks.notebooks import CLONE, STOCK, Course, environment
 from demo.students import NOTEBOOKS, answer
@@ -53,7 +53,7 @@ FEW, MANY, LARGE = 50, 5000, 2000
 
 def batch(runtime: Path) -> list[Figure]:
     """Grade a class of 30, and six of them with stock nbgrader."""
-    ours, stock = Course(runtime / "ours", runtime), Course(runtime / "stock", runtime)
+    ours, stock = Course(runtime / "ours"), Course(runtime / "stock")
     prepare(ours, (CLONE / "nbgrader_config.py").read_text() + KEPT, STUDENTS)
     prepare(stock, STOCK.format(root=stock.root), STOCK_STUDENTS)
     command = [Path(sys.executable).parent / "jaxgrader", "autograde"]
@@ -76,15 +76,6 @@ def batch(runtime: Path) -> list[Figure]:
         Figure("its CPU, all of the machine's (over the floor)", "s", whole, least),
         Figure("of it, the command and its workers", "s", outside),
     ]
-
-
-def machine() -> float:
-    """Return the CPU seconds that this machine has spent: nothing else is to run.
-
-    The batch kills its kernels, and what a killed one has used is in nobody's account.
-    """
-    words = Path("/proc/stat").read_text().split("\n")[0].split()
-    return sum(int(words[n]) for n in (1, 2, 3)) / TICKS
 
 
 def ended() -> float:
@@ -136,8 +127,8 @@ def run(command: list[Any], root: Path) -> float:
 def coordinator(runtime: Path) -> list[Figure]:
     """Write recorded results: few and many submissions; then once more, for nothing."""
     one = list(NOTEBOOKS)[:1]
-    few = Recorded(runtime / "few", runtime, FEW, one)
-    many = Recorded(runtime / "many", runtime, MANY, one)
+    few = Recorded(runtime / "few", FEW, one)
+    many = Recorded(runtime / "many", MANY, one)
     return [
         Figure("coordinator, CPU per notebook, of 50", "s", few.cost, bar=0.020),
         Figure("coordinator, CPU per notebook, of 5,000", "s", many.cost, bar=0.020),
@@ -150,9 +141,9 @@ def coordinator(runtime: Path) -> list[Figure]:
 def scale(runtime: Path) -> list[Figure]:
     """Write the results of 2,000 students, into both kinds of gradebook."""
     names = list(NOTEBOOKS)
-    lite = Recorded(runtime / "lite", runtime, LARGE, names)
+    lite = Recorded(runtime / "lite", LARGE, names)
     with server() as url:
-        postgres = Recorded(runtime / "postgres", runtime, LARGE, names, url)
+        postgres = Recorded(runtime / "postgres", LARGE, names, url)
     return [
         Figure(f"{what}: {which}, CPU per submission", "s", cost, bar=0.020)
         for what, recorded in (("SQLite", lite), ("PostgreSQL", postgres))
@@ -169,12 +160,11 @@ class Recorded:
     def __init__(
         self,
         root: Path,
-        runtime: Path,
         students: int,
         names: list[str],
         db_url: str | None = None,
     ) -> None:
-        course = Course(root, runtime)
+        course = Course(root)
         root.mkdir()
         config = (CLONE / "nbgrader_config.py").read_text()
         (root / "nbgrader_config.py").write_text(config)

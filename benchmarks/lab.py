@@ -31,7 +31,7 @@ CALM = 30.0
 
 def lab(runtime: Path) -> list[Figure]:
     """Ask without a batch, then from the start of one of 50 to its end."""
-    course = Course(runtime / "course", runtime)
+    course = Course(runtime / "course")
     course.root.mkdir()
     shutil.copy(CLONE / "nbgrader_config.py", course.root)
     shutil.copytree(CLONE / "source" / FORI, course.root / "source" / FORI)

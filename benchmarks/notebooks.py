@@ -1,9 +1,9 @@
 """`nbgrader autograde` on right answers: this course's settings against stock ones.
 
 Both courses are scratch copies with the same submissions; only nbgrader_config.py
-differs. What nbgrader's start takes, seconds, is no part of the figures: the processor
-time is read when nbgrader says that it is done with a submission, and the first
-submission of each command is not counted.
+differs. What nbgrader's start takes, seconds, is no part of the figures: the machine's
+processor time is read when nbgrader says that it is done with a submission, and the
+first submission of each command is not counted. Nothing else is to run.
 """
 
 import os
@@ -18,12 +18,11 @@ import nbformat
 from nbformat.v4 import new_code_cell
 from nbgrader.api import Gradebook
 
-from benchmarks.figures import Figure, cpu_of, fork_servers
+from benchmarks.figures import Figure, machine
 from benchmarks.floor import floor
 from demo.commands import command, run
 from demo.students import NOTEBOOKS, answer
 from jaxgrader.grading.runner import is_test
-from jaxgrader.kernel.usage import descendants
 
 CLONE = Path(__file__).parent.parent
 STUDENTS = ("ada", "bea", "cleo", "dan", "eve", "fay", "gus")
@@ -36,24 +35,17 @@ c = get_config()
 c.CourseDirectory.course_id = "jax"
 c.CourseDirectory.root = "{root}"
 """
-#: The fork server is to live while the stock course is measured. And as in the stock
-#: course a kernel is asked to end, and has the time to: what a killed one has used is
-#: in nobody's account.
-OURS = """
-c.Sandbox.idle = 900.0
-c.Cells.shutdown_kernel = "graceful"
-c.KernelManager.shutdown_wait_time = 120.0
-"""
+#: The fork server is to live while the stock course is measured.
+OURS = "\nc.Sandbox.idle = 900.0\n"
 #: The last cell of a submission tells what its kernel has used, as a check.
 CLOCK = "import time; print(time.process_time())"
 
 
 @dataclass(frozen=True)
 class Course:
-    """A scratch course, and where its fork servers are."""
+    """A scratch course."""
 
     root: Path
-    runtime: Path
 
     def prepare(self, config: str, *, in_kernel: bool = False) -> None:
         """Make the assignments, and hand in everybody's right answers."""
@@ -72,23 +64,18 @@ class Course:
                 add_clock(folder / f"{notebook}.ipynb")
 
     def nbgrader(self, *lines: str) -> list[float]:
-        """Run nbgrader; return the CPU seconds so far at the end of each submission."""
+        """Run nbgrader; return the machine's CPU seconds at each submission's end."""
         seconds: list[float] = []
 
         def show(line: str) -> None:
             if DONE in line:
-                seconds.append(self.spent())
+                seconds.append(machine())
 
         commands = [command(line, self.root, self.root) for line in lines]
         for done in run(commands, env=environment(), show=show):
             if done.status != 0:
                 raise RuntimeError(f"nbgrader {' '.join(done.argv)}:\n{done.log}")
         return seconds
-
-    def spent(self) -> float:
-        """Return the CPU seconds so far: nbgrader, the kernels, the fork servers."""
-        pids = {*descendants(str(os.getpid())), *fork_servers(self.runtime)}
-        return cpu_of(list(pids))
 
     def autograde(self) -> dict[str, list[float]]:
         """Grade everything; return the CPU seconds of notebooks by assignment."""
@@ -144,7 +131,7 @@ def environment() -> dict[str, str]:
 def notebooks(runtime: Path) -> list[Figure]:
     """Compare the CPU time of one notebook of each problem, ours and stock."""
     inside, ours, stock = (
-        Course(runtime / name, runtime) for name in ("inside", "ours", "stock")
+        Course(runtime / name) for name in ("inside", "ours", "stock")
     )
     settings = (CLONE / "nbgrader_config.py").read_text() + OURS
     inside.prepare(settings, in_kernel=True)

@@ -7,12 +7,15 @@ with a submission in words that help, and Validate takes our `Execute` and `SayW
 """
 
 import contextlib
+import functools
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nbgrader.api
 import nbgrader.apps.api
 import nbgrader.apps.autogradeapp
 import nbgrader.apps.generatefeedbackapp
@@ -53,6 +56,21 @@ def plug_in() -> None:
     warnings.filterwarnings(
         "ignore", message="Object of type <Submitted", category=SAWarning
     )
+
+
+@contextlib.contextmanager
+def kept_engines() -> Iterator[None]:
+    """Let nbgrader open its gradebook with the engine that it had before.
+
+    It opens it nine times for each submission, and each new engine compiles the same
+    queries anew. Closing the gradebook still closes its connections.
+    """
+    make = nbgrader.api.create_engine
+    nbgrader.api.create_engine = functools.cache(make)
+    try:
+        yield
+    finally:
+        nbgrader.api.create_engine = make
 
 
 def put_programs_on_path() -> None:
@@ -105,6 +123,7 @@ class Autograde(nbgrader.converters.Autograde):
                 held.enter_context(Lock.of(self.coursedir))
             except GraderError as error:
                 self.refuse(str(error))
+            held.enter_context(kept_engines())
             super().start()
 
     def init_notebooks(self) -> None:

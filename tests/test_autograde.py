@@ -287,6 +287,14 @@ def test_a_mended_submission_is_graded(course: Course) -> None:
     assert records(grade(course, "--json"))["broken"]["state"] == "graded"
 
 
+def test_serial_ends_its_checkers_without_a_word(course: Course) -> None:
+    """They end with the process, when it lends out no more threads."""
+    done = grade(course, "--executor=serial", "--student=ada", "--force")
+    assert "Done: 1" in done.stderr
+    for noise in ("Traceback", "zmq"):
+        assert noise not in done.stderr
+
+
 def test_manual_scores_stay_and_are_flagged(course: Course) -> None:
     change(course, "UPDATE grade SET manual_score = 1.5, extra_credit = 1")
     grade(course, "--force", "--student=ada")

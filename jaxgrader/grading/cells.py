@@ -9,17 +9,20 @@ import asyncio
 import contextlib
 import json
 import math
+import queue
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import zmq
+from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
-from nbformat.notebooknode import NotebookNode
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.notebooknode import NotebookNode, from_dict
+from nbformat.v4 import new_notebook
 from traitlets import Bool, Dict, Enum, Integer, List
 
 from jaxgrader.grading.meeting import Meeting
@@ -27,6 +30,9 @@ from jaxgrader.verdicts import add_error, limit_output
 
 #: Bytes of a message that a kernel may send, beside its output.
 MESSAGE = 1 << 20
+#: Seconds for a kernel's first answer before it is asked again, for the outputs'
+#: channel to be connected after it, and for a killed kernel to be gone.
+ANSWER, CONNECTED, GONE = 1.0, 0.2, 5.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,52 @@ class Ran:
     late: bool = False
     #: The kernel is gone, or will not listen: no further cell can run in it.
     ended: bool = False
+
+
+def code_cell(source: str = "") -> NotebookNode:
+    """Return a cell to run that no file will hold; nbformat's maker validates, 1 ms."""
+    fields = {"cell_type": "code", "source": source, "execution_count": None}
+    more: dict[str, Any] = {"metadata": {}, "outputs": []}
+    cell: NotebookNode = from_dict(fields | more)
+    return cell
+
+
+class Client(AsyncKernelClient):
+    """jupyter_client's, which is ready when the kernel is.
+
+    Its own waits for 0.2 s until no more outputs have come; here the kernel's word that
+    it is idle again, on that very channel, is enough.
+    """
+
+    async def wait_for_ready(self, timeout: float | None = None) -> None:
+        """Wait until the kernel answers, and what it shows arrives.
+
+        Raises:
+            RuntimeError: if it dies before, or is silent for `timeout` seconds.
+        """
+        end = time.monotonic() + (timeout or math.inf)
+        while time.monotonic() < end:
+            asked = self.kernel_info()
+            with contextlib.suppress(queue.Empty):
+                await self.answered(asked)
+                return
+            if not await self.is_alive():
+                raise RuntimeError("Kernel died before replying to kernel_info")
+        raise RuntimeError(f"Kernel didn't respond in {timeout} seconds")
+
+    async def answered(self, asked: str) -> None:
+        """Return when a request is answered, and its last sign on iopub is there.
+
+        Raises:
+            Empty: if one of them does not come, since nobody listened yet.
+        """
+        reply = await self.get_shell_msg(timeout=ANSWER)
+        self._handle_kernel_info_reply(reply)
+        state = None
+        while state != (asked, "idle"):
+            sign = await self.get_iopub_msg(timeout=CONNECTED)
+            told = sign["content"].get("execution_state")
+            state = sign["parent_header"].get("msg_id"), told
 
 
 class Cells(NotebookClient):
@@ -83,6 +135,7 @@ class Cells(NotebookClient):
         """
         if self.km is None:
             manager = self.create_kernel_manager()
+            manager.client_factory = Client
             # A flood must not fill the grader's memory.
             manager.context.setsockopt(zmq.MAXMSGSIZE, 8 * self.limit + MESSAGE)
             manager.context.setsockopt(zmq.RCVHWM, 100)
@@ -94,6 +147,11 @@ class Cells(NotebookClient):
         """End the kernel and everything that it started."""
         if self.km is not None:
             provisioner = getattr(self.km, "provisioner", None)
+            if self.shutdown_kernel == "immediate" and provisioner is not None:
+                # Else the manager interrupts it first, and looks every 0.1 s.
+                await provisioner.kill()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(provisioner.wait(), GONE)
             await self._async_cleanup_kernel()
             self.memory = getattr(provisioner, "memory", 0)
 
@@ -107,7 +165,7 @@ class Cells(NotebookClient):
         self._display_id_map.clear()
         # nbclient puts each cell into its notebook, which is nobody's but its own.
         missing = index + 1 - len(self.nb.cells)
-        self.nb.cells += [new_code_cell() for _ in range(missing)]
+        self.nb.cells += [code_cell() for _ in range(missing)]
         try:
             await self.async_execute_cell(cell, index)
         except DeadKernelError:

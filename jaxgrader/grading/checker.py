@@ -183,8 +183,8 @@ class Checker:
         Meanwhile `bring` is asked for the connections that it needs.
         """
         listening = asyncio.ensure_future(self.listen(bring))
-        opened = await self.silently(f"session().open({seconds!r})")
         limit = None if seconds is None else seconds + OWN_TIME
+        opened = self.tell({"event": "open", "seconds": seconds})
         ran = await self.cells.run(cell, 0, limit) if opened else Ran(ended=True)
         # A cell's end and its report come on two ways, the report first.
         stopped = ran.ended or ran.late
@@ -199,6 +199,15 @@ class Checker:
             self.weigh(report)
         ended_by = self.cells.reason if ran.ended else None
         return Verdict(ran, report, cell.get("outputs", []), ended_by)
+
+    def tell(self, message: dict[str, Any]) -> bool:
+        """Say something to the process; return False if it is gone."""
+        assert self.control is not None
+        try:
+            control.send(self.control, message)
+        except OSError:
+            return False
+        return True
 
     def hang_up(self) -> None:
         """Let whoever waits for the checker's report go on without."""

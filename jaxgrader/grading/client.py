@@ -71,13 +71,24 @@ class Session:
         self.asked = False
         self.first_error: StudentError | None = None
         self.values: tuple[str, ...] = ()
+        #: The cell that runs, for IPython: a magic runs what it holds as another,
+        #: and goes on after an error in that one.
+        self.cell: Any = None
+        self.inner_error: BaseException | None = None
 
     def reset(self) -> None:
         """Forget everything of the last submission."""
         self.shell.reset(new_session=True)
-        self.values = ()
+        self.values, self.cell = (), None
         self.inspections.close()
         jax.config.update("jax_enable_x64", False)
+
+    def begin(self, info: Any) -> None:
+        """Called by IPython before each cell: hear from the grader what it is about."""
+        if self.cell is None:
+            self.cell, self.inner_error = info, None
+            message = control.receive(self.control) or {"seconds": None}
+            self.open(message["seconds"])
 
     def open(self, seconds: float | None) -> None:
         """A test is about to run; the student's code has `seconds` in all."""
@@ -169,6 +180,10 @@ class Session:
 
     def report(self, result: Any) -> None:
         """Called by IPython after each cell: tell the grader what became of it."""
+        if result.info is not self.cell:
+            self.inner_error = self.inner_error or error_in(result)
+            return
+        self.cell = None
         self.close()
         try:
             verdict = self.verdict(result)
@@ -180,11 +195,10 @@ class Session:
 
     def verdict(self, result: Any) -> dict[str, Any]:
         """Return what IPython's `ExecutionResult` says, as plain JSON."""
-        error = result.error_before_exec or result.error_in_exec
+        error = error_in(result) or self.inner_error
         if error is None:
             return {"value": as_score(result.result, result.info.raw_cell)}
-        known = isinstance(error, StudentError | NoInspector)
-        student = error if known else None
+        student = error if isinstance(error, StudentError | NoInspector) else None
         if student is None and not isinstance(error, AssertionError):
             student = self.first_error
         line = line_in(self.shell.user_global_ns, error)
@@ -192,6 +206,12 @@ class Session:
         if isinstance(error, AssertionError):
             told["compared"] = compared_in(error)
         return told
+
+
+def error_in(result: Any) -> BaseException | None:
+    """Return what a cell raised, by IPython's `ExecutionResult`."""
+    error: BaseException | None = result.error_before_exec or result.error_in_exec
+    return error
 
 
 def told_of(
@@ -320,6 +340,7 @@ def attach(path: str) -> None:
     connection = reach(path)
     shell = get_ipython()
     _session = Session(connection, shell)
+    shell.events.register("pre_run_cell", _session.begin)
     shell.events.register("post_run_cell", _session.report)
 
 

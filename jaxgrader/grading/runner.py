@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from nbformat.notebooknode import NotebookNode
-from nbformat.v4 import new_code_cell
 from traitlets.config import Config
 
-from jaxgrader.grading.cells import Cells, Ran
+from jaxgrader.grading.cells import Cells, Ran, code_cell
 from jaxgrader.grading.checker import NO_CHECKER, Checker, CheckerError, Verdict
 from jaxgrader.grading.meeting import Meeting
 from jaxgrader.grading.plan import Kind, Plan, names_in, names_used
@@ -263,7 +262,7 @@ class Run:
                 await self.checker.bind(step.functions, step.values)
                 self.theirs.update(step.values)
                 continue
-            cell = new_code_cell(step.text)
+            cell = code_cell(step.text)
             verdict = await self.in_checker(cell, index)
             if verdict.passed or self.stuck is not None:
                 continue

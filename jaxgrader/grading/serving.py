@@ -10,10 +10,9 @@ import socket
 from typing import Any
 
 from nbformat.notebooknode import NotebookNode
-from nbformat.v4 import new_code_cell
 from traitlets.config import Config
 
-from jaxgrader.grading.cells import UNINTERRUPTIBLE, Cells, Ran
+from jaxgrader.grading.cells import UNINTERRUPTIBLE, Cells, Ran, code_cell
 from jaxgrader.grading.meeting import Meeting
 
 #: Seconds that a kernel gets to come to rest when its test is over.
@@ -36,7 +35,7 @@ class Serving:
     ) -> None:
         self.kernel, self.meeting, self.index = kernel, meeting, index
         self.inspector, self.seconds = inspector, seconds
-        self.cell = new_code_cell(SERVE.format(path=meeting.theirs))
+        self.cell = code_cell(SERVE.format(path=meeting.theirs))
         self.running: asyncio.Future[Ran] | None = None
         #: It did not even connect in time.
         self.late = False

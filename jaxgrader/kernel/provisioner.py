@@ -33,8 +33,8 @@ from jaxgrader.kernel.servers import runtime_folder, server_for
 
 #: Where the leases of this machine's devices are, for all its users.
 LOCKS = Path("/dev/shm/jaxgrader")  # noqa: S108
-#: Seconds between two looks at a kernel that somebody waits for.
-PERIOD = 0.02
+#: Seconds between two looks at a kernel whose end several may wait for.
+PERIOD = 0.1
 #: What a submission's folder may hold: files and folders, and folders in each other.
 MOST_FILES, DEEPEST = 10_000, 64
 #: Bytes that the smallest file needs in the kernel's memory.
@@ -246,9 +246,24 @@ class SandboxProvisioner(LocalProvisioner):
         if self.unconfined:
             return await super().wait()
         while (status := await self.poll()) is None:
-            await asyncio.sleep(PERIOD)
+            await self.news()
         self.close()
         return status
+
+    async def news(self) -> None:
+        """Wait until there may be something to read from the guard.
+
+        No thread: Python has ended those that it lends when its last kernels end.
+        """
+        assert self.connection is not None
+        loop, come = asyncio.get_running_loop(), asyncio.Event()
+        descriptor = self.connection.fileno()
+        loop.add_reader(descriptor, come.set)
+        try:
+            with contextlib.suppress(TimeoutError):  # another may wait, too
+                await asyncio.wait_for(come.wait(), PERIOD)
+        finally:
+            loop.remove_reader(descriptor)
 
     async def send_signal(self, signum: int) -> None:
         """Send a signal to the kernel's process group."""

@@ -194,6 +194,19 @@ def test_a_test_without_calls(slot: Slot) -> None:
     assert told(slot.grade("1 / 0", "assert 1 + 1 == 2")) == [("passed", 2)]
 
 
+@pytest.mark.parametrize("magic", ["%%capture", "%%capture shown\n%%time"])
+def test_a_cell_within_a_test_gives_no_verdict(slot: Slot, magic: str) -> None:
+    """IPython runs what such a magic holds as a cell of its own."""
+    first = f"{magic}\nassert f(2) == 6"
+    tests = (first, "assert f(2) == 7", f"{magic}\nassert f(2) == 7", "f(2) == 6")
+    assert told(slot.grade(RIGHT, *tests)) == [
+        ("passed", 2),
+        ("failed", 0),
+        ("failed", 0),
+        ("passed", 2),
+    ]
+
+
 def test_a_set_up_cell_that_fails(slot: Slot) -> None:
     test = nbgrader_cell("test", "t", "assert f(1) == 3", 2)
     answer = nbgrader_cell("solution", "answer", RIGHT)
