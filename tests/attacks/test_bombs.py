@@ -429,8 +429,9 @@ ENDLESS = {
 @pytest.mark.parametrize("name", ENDLESS)
 def test_endless_output(start: Kernels, name: str) -> None:
     kernel = start(Limits={"cpu": 1, "wall": 5})
+    # A program has the kernel's limit for itself, too: where it ends of that before the
+    # guard looks, its cell ends well, and the kernel with the guard's next look.
     result = kernel.run(ENDLESS[name])
-    assert result.status == "dead"
     assert kernel.wait().startswith("The kernel was stopped")
     assert result.size < LARGEST
 
