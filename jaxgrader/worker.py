@@ -204,7 +204,8 @@ class Workplace:
         """Put the assignment's files where the steps look for them."""
         digest = hashlib.sha256(job.source).hexdigest()
         if self.sources.get(job.assignment) != digest:
-            end_slot()  # its checkers have copies of what was there before
+            if job.assignment in self.sources:
+                end_slot()  # a checker has a copy of what was there before
             folder = self.root / "source" / job.assignment
             shutil.rmtree(folder, ignore_errors=True)
             unpack(job.source, folder)

@@ -295,6 +295,34 @@ def test_serial_ends_its_checkers_without_a_word(course: Course) -> None:
         assert noise not in done.stderr
 
 
+def test_a_checker_serves_all_of_its_assignment(
+    new_course: Callable[[], Course],
+) -> None:
+    """Another assignment between two of its submissions does not end it."""
+    course = new_course()
+    for name in ("one", "two"):
+        counting = nbgrader_cell("test", "counting", COUNTING, 1)
+        course.write_source(name, "p", notebook_of(counting))
+        course.nbgrader(f"generate_assignment {name}")
+        for student in ("ada", "bob"):
+            course.hand_out(name, student)
+    done = grade(course, "--executor=serial")
+    assert "Done: 4" in done.stderr
+    counted = [
+        nbformat.read(path, as_version=4).cells[0].outputs[0].text
+        for path in (course.root / "autograded").rglob("*.ipynb")
+    ]
+    assert sorted(counted) == ["1\n", "1\n", "2\n", "2\n"]
+
+
+#: How many submissions this process has seen: modules outlive the namespace.
+COUNTING = """\
+import colorsys
+colorsys.seen = getattr(colorsys, "seen", 0) + 1
+print(colorsys.seen)
+"""
+
+
 def test_manual_scores_stay_and_are_flagged(course: Course) -> None:
     change(course, "UPDATE grade SET manual_score = 1.5, extra_credit = 1")
     grade(course, "--force", "--student=ada")

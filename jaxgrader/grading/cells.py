@@ -10,6 +10,7 @@ import contextlib
 import json
 import math
 import queue
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -142,6 +143,17 @@ class Cells(NotebookClient):
         more = {"cwd": str(cwd)} if cwd else {}
         await self.async_start_new_kernel(**({"env": env} if env else {}), **more)
         await self.async_start_new_kernel_client()
+
+    async def start_program(self, module: str, connection: socket.socket) -> None:
+        """Start a process that serves `connection` with a module of ours.
+
+        It is confined as a kernel is, and speaks no Jupyter.
+
+        Raises:
+            SandboxError, PlatformError: if this machine cannot give such a process.
+        """
+        self.create_kernel_manager()
+        await self.async_start_new_kernel(program=module, connection=connection)
 
     async def close(self) -> None:
         """End the kernel and everything that it started."""

@@ -339,6 +339,8 @@ def attach(path: str) -> None:
 
     connection = reach(path)
     shell = get_ipython()
+    # IPython's own style shows more lines, and takes longer than most tests.
+    shell.InteractiveTB.set_mode("Plain")
     _session = Session(connection, shell)
     shell.events.register("pre_run_cell", _session.begin)
     shell.events.register("post_run_cell", _session.report)

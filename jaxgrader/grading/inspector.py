@@ -8,21 +8,16 @@ checker, nor a judge.
 """
 
 import socket
+import sys
 from typing import Any
 
 from jaxgrader import exports
 from jaxgrader.errors import ProgramError
 from jaxgrader.grading import wire
-from jaxgrader.grading.meeting import reach
 
 
-def serve(path: str) -> None:
+def serve(connection: socket.socket) -> None:
     """Read and run programs until the checker closes the connection."""
-    attend(reach(path))
-
-
-def attend(connection: socket.socket) -> None:
-    """Answer on a connection until the other end closes it."""
     with connection:
         while True:
             try:
@@ -44,3 +39,7 @@ def answer(kind: str, body: dict[str, Any]) -> tuple[str, Any]:
         return "value", run(args, kwargs)
     except ProgramError as error:
         return "refused", str(error)
+
+
+if __name__ == "__main__":  # at level none, which has no fork server
+    serve(socket.socket(fileno=int(sys.argv[1])))

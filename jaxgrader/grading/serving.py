@@ -5,9 +5,7 @@ reads a submission's traced programs. What it is not: a reader of what crosses.
 """
 
 import asyncio
-import contextlib
 import socket
-from typing import Any
 
 from nbformat.notebooknode import NotebookNode
 from traitlets.config import Config
@@ -17,9 +15,6 @@ from jaxgrader.grading.meeting import Meeting
 
 #: Seconds that a kernel gets to come to rest when its test is over.
 REST = 5.0
-
-#: Seconds that an inspector gets to connect.
-READY = 30.0
 
 
 class Serving:
@@ -77,7 +72,10 @@ class Serving:
 
 
 class Inspector:
-    """A kernel that reads the programs of one submission, if a test asks for it."""
+    """A process that reads the programs of one submission, if a test asks for it.
+
+    It lives in a jail as kernels do, and is none: nobody sends it a cell.
+    """
 
     def __init__(self, kernel_name: str, config: Config) -> None:
         self.kernel_name, self.config = kernel_name, config
@@ -89,12 +87,10 @@ class Inspector:
         self.cells = Cells(
             output=1000, kernel_name=self.kernel_name, config=self.config
         )
-        await self.cells.start(None)
-        meeting = self.cells.meet("wire")
-        with contextlib.closing(meeting):
-            client: Any = self.cells.kc
-            client.execute(INSPECT.format(path=meeting.theirs), silent=True)
-            return await meeting.connection(None, READY)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            await self.cells.start_program("jaxgrader.grading.inspector", theirs)
+        return ours
 
     async def close(self) -> None:
         """End it."""
@@ -107,7 +103,4 @@ class Inspector:
 SERVE = (
     "__import__('jaxgrader.grading.server', fromlist=['serve'])"
     ".serve(get_ipython().user_ns, {path!r})"
-)
-INSPECT = (
-    "__import__('jaxgrader.grading.inspector', fromlist=['serve']).serve({path!r})"
 )

@@ -6,7 +6,9 @@ Student code shares this process and can undo whatever stands here; what it must
 undo is done by `jail.py` and `guard.py`.
 """
 
+import importlib
 import os
+import socket
 import sys
 import warnings
 from collections.abc import Callable
@@ -162,7 +164,7 @@ BOUND, CELL_STARTS, CELL_ENDS = b"!", b"(", b")"
 
 
 def serve(request: dict[str, Any], tell: Callable[[bytes], object]) -> None:
-    """Become the kernel that `request` describes; `tell` what it is doing.
+    """Become the kernel, or the program, of `request`; `tell` what it is doing.
 
     Only when all is ready does it enter the student's folder: a file of theirs that is
     called as a module or a configuration must not be found before.
@@ -174,6 +176,11 @@ def serve(request: dict[str, Any], tell: Callable[[bytes], object]) -> None:
     forget_shared_state()
     set_cache(os.environ["JAX_COMPILATION_CACHE_DIR"])
     start_backend(os.environ.get("JAX_PLATFORMS", "cpu"))
+    if request["served"]:
+        tell(BOUND)
+        program: Any = importlib.import_module(request["program"])
+        program.serve(socket.socket(fileno=request["served"][0]))
+        return
     app = make_app(request)
     app.initialize([])
     app.kernel.shell.events.register("pre_execute", lambda: tell(CELL_STARTS))

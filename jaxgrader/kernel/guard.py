@@ -36,8 +36,9 @@ from jaxgrader.kernel.usage import (
     waited_for,
 )
 
-#: Seconds between two looks at the kernel's processes.
-PERIOD = 0.1
+#: Seconds between two looks at the kernel's processes; and at one that is to be
+#: trusted, while no cell runs in it.
+PERIOD, REST = 0.1, 2.0
 #: How much of what the kernel's processes write to their stderr is kept, in bytes.
 TAIL = 4096
 #: Seconds that a client has to stop a cell or a notebook in its own, kinder way.
@@ -77,7 +78,8 @@ class Guard:
         for descriptor in (client, ended, server, self.stderr, self.busy):
             poll.register(descriptor, select.POLLIN)
         while True:
-            for descriptor, _ in poll.poll(PERIOD * 1000):
+            resting = limits.trusted and self.cell_started is None
+            for descriptor, _ in poll.poll((REST if resting else PERIOD) * 1000):
                 if descriptor == self.stderr and not self.read_stderr():
                     poll.unregister(self.stderr)
                 elif descriptor == self.busy and not self.read_busy():
@@ -300,7 +302,8 @@ def guard_kernel(
         request, descriptors = wire.receive_request(connection)
         limits = Jail(**request["jail"])
         prepare(limits, sockets, descriptors, request)
-        guard = fork_kernel(connection, limits, request, seccomp, serve)
+        served = [descriptors.pop()] if request.get("program") else []
+        guard = fork_kernel(connection, limits, request, served, seccomp, serve)
         guard.run(limits, server)
         guard.signal(signal.SIGKILL)  # most of what there is, in one call
     except Exception:
@@ -356,10 +359,14 @@ def fork_kernel(
     connection: socket.socket,
     limits: Jail,
     request: dict[str, Any],
+    served: list[int],
     seccomp: Any,
     serve: Serve,
 ) -> Guard:
-    """Fork the kernel; return its guard once the kernel has bound its sockets."""
+    """Fork the kernel; return its guard once the kernel has bound its sockets.
+
+    The kernel alone keeps the connection that it is to serve, if there is one.
+    """
     stderr, kernel_stderr = os.pipe()
     bound, kernel_bound = os.pipe()
     if limits.level == "strict":
@@ -367,9 +374,9 @@ def fork_kernel(
     pid = os.fork()
     if pid == 0:
         silence(kernel_stderr)
-        become_kernel(limits, request, seccomp, serve, kernel_bound)
-    os.close(kernel_stderr)
-    os.close(kernel_bound)
+        become_kernel(limits, request, served, seccomp, serve, kernel_bound)
+    for descriptor in (kernel_stderr, kernel_bound, *served):
+        os.close(descriptor)
     os.set_blocking(stderr, False)
     if os.read(bound, 1):
         wire.send(connection, {"event": "started", "pid": pid})
@@ -386,6 +393,7 @@ def silence(stderr: int) -> None:
 def become_kernel(
     limits: Jail,
     request: dict[str, Any],
+    served: list[int],
     seccomp: Any,
     serve: Serve,
     bound: int,
@@ -393,7 +401,7 @@ def become_kernel(
     """Turn this fork into the kernel: close, confine, serve."""
     try:
         os.setsid()
-        close_all_but({0, 1, 2, bound})
+        close_all_but({0, 1, 2, bound, *served})
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         jail.hide(hidden=False)
@@ -401,7 +409,7 @@ def become_kernel(
         jail.confine_files(limits)
         if limits.level != "strict":
             seccomp.load()
-        serve(request, lambda sign: os.write(bound, sign))
+        serve({**request, "served": served}, lambda sign: os.write(bound, sign))
         os._exit(0)
     except BaseException:
         traceback.print_exc(file=sys.__stderr__)

@@ -45,6 +45,8 @@ class Jail:
     output: int | None = None
     #: Seconds that a cell may take; the client's own limit comes first.
     cell: float | None = None
+    #: It runs no code of a student's.
+    trusted: bool = False
     #: The processors that it runs on; empty for all.
     processors: list[int] = field(default_factory=list)
     #: Shown to the kernel read-only, beside the system's own folders.

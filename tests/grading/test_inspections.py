@@ -29,7 +29,7 @@ class Inspectors:
 
     def connect(self) -> socket.socket:
         ours, theirs = socket.socketpair()
-        serving = threading.Thread(target=inspector.attend, args=[theirs])
+        serving = threading.Thread(target=inspector.serve, args=[theirs])
         serving.start()
         self.started.append(serving)
         self.sockets.append(ours)
