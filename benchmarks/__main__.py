@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import batch, jails, kernels, lab, notebooks, reports
+from benchmarks import batch, cluster, jails, kernels, lab, notebooks, reports
 from benchmarks.figures import Figure, private_folders
 
 BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
@@ -22,6 +22,7 @@ BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "jails": jails.jails,
     "notebooks": notebooks.notebooks,
     "batch": batch.batch,
+    "cluster": cluster.cluster,
     "coordinator": batch.coordinator,
     "scale": batch.scale,
     "lab": lab.lab,

@@ -4,16 +4,18 @@ Throughput is wall time per submission, on the same mix of answers. The coordina
 own cost is measured with recorded results: everything but grading.
 """
 
+import json
 import logging
 import os
 import resource
 import shutil
+import sqlite3
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,9 +44,10 @@ KINDS = 6
 STUDENTS, STOCK_STUDENTS = 30, 6
 #: The fork server is to live while the stock course is measured.
 KEPT = "\nc.Sandbox.idle = 900.0\n"
-SLOW = """\
+SLOW_SECONDS = 2
+SLOW = f"""\
 import time
-end = time.process_time() + 2
+end = time.process_time() + {SLOW_SECONDS}
 while time.process_time() < end:
     pass
 """
@@ -64,6 +67,7 @@ def batch(runtime: Path) -> list[Figure]:
     mine = run([*command, "--force"], ours.root) / notebooks
     whole = (machine() - whole) / notebooks
     outside = (ended() - outside) / notebooks
+    kernels = kernels_of(ours.root) / notebooks
     least = statistics.fmean(
         floor(CLONE / "source" / name / f"{notebook}.ipynb", name)
         for name, notebook in NOTEBOOKS.items()
@@ -74,8 +78,19 @@ def batch(runtime: Path) -> list[Figure]:
     return [
         Figure("a class of 30: wall time per notebook", "s", mine, theirs, bar=1 / 12),
         Figure("its CPU, all of the machine's (over the floor)", "s", whole, least),
+        Figure("of it, the students' kernels and their guards", "s", kernels),
+        Figure("of them, what the slow sixth waits for", "s", SLOW_SECONDS / KINDS),
         Figure("of it, the command and its workers", "s", outside),
+        Figure("of it, checkers, inspectors, forks", "s", whole - kernels - outside),
     ]
+
+
+def kernels_of(root: Path) -> float:
+    """Return the CPU seconds of all students' kernels, as the ledger has them."""
+    with closing(sqlite3.connect(root / "gradebook.db")) as database:
+        rows = database.execute("SELECT results FROM jaxgrader_ledger").fetchall()
+    found = (json.loads(results).values() for (results,) in rows)
+    return float(sum(tests[0]["cpu"] for each in found for tests in each))
 
 
 def ended() -> float:

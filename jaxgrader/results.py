@@ -45,6 +45,8 @@ class TestResult:
     seconds: float = 0.0
     #: Bytes that the student's kernel held at most, up to its end; 0 if nobody saw.
     memory: int = 0
+    #: Processor seconds of the student's kernel and its guard, up to their end.
+    cpu: float = 0.0
     #: A process of ours was lost: the next try may end otherwise.
     again: bool = False
 

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from jaxgrader.batch.jobs import Slots, WorkerLost
+from jaxgrader.batch.local import take_share
 from jaxgrader.errors import GraderError
 
 #: Seconds: to find the scheduler, and to do without a worker.
@@ -43,6 +44,7 @@ def dask(
     client.run_on_scheduler(set_rules)
     refuse_workers(client, prepare, log)
     client.register_plugin(plugin(prepare))
+    share_hosts(client)
     if not workers(client):
         client.close()
         raise GraderError(NO_WORKER.format(address=address))
@@ -126,6 +128,21 @@ def set_rules(dask_scheduler: Any) -> None:
 def workers(client: Any) -> list[str]:
     """Return the addresses of the workers that are there."""
     return list(client.scheduler_info(n_workers=-1)["workers"])
+
+
+def share_hosts(client: Any) -> None:
+    """Let the workers of one host divide its processors, as local processes do.
+
+    One that joins later uses what it may until the next batch.
+    """
+    hosts: dict[str, list[str]] = {}
+    for address, facts in client.scheduler_info(n_workers=-1)["workers"].items():
+        hosts.setdefault(facts["host"], []).append(address)
+    for addresses in hosts.values():
+        for index, address in enumerate(sorted(addresses)):
+            share = index, len(addresses)
+            # One that has just left is no reason to stop.
+            client.run(take_share, *share, workers=[address], on_error="return")
 
 
 def refuse_workers(

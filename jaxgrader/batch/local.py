@@ -4,6 +4,7 @@ Not `ProcessPoolExecutor`: when one of its processes dies, all jobs fail, and no
 knows which of them did it.
 """
 
+import contextlib
 import math
 import multiprocessing
 import os
@@ -131,6 +132,20 @@ class Worker:
         if status is not None and status < 0:
             return f"signal {-status}"
         return f"status {status}"
+
+
+#: What this process may use, before it takes its share.
+_allowed: list[int] = []
+
+
+def take_share(index: int, count: int) -> None:
+    """Keep this process, one of `count` on its machine, to its share of processors."""
+    if not _allowed:
+        _allowed.extend(sorted(os.sched_getaffinity(0)))
+    share = shares_of(_allowed, count)[index]
+    for thread in os.listdir("/proc/self/task"):
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            os.sched_setaffinity(int(thread), share)
 
 
 def shares_of(processors: list[int], count: int) -> list[list[int]]:

@@ -124,8 +124,9 @@ class Cells(NotebookClient):
         self._seconds: float | None = None
         self._ran = Ran()
         self._watching: asyncio.Task[Any] | None = None
-        #: Bytes that the kernel held at most; known when it is closed.
-        self.memory = 0
+        #: Bytes that the kernel held at most, and its processor seconds; known when
+        #: it is closed.
+        self.memory, self.cpu = 0, 0.0
 
     async def start(self, cwd: Path | None, env: dict[str, str] | None = None) -> None:
         """Start the kernel on a copy of the files in `cwd`.
@@ -166,6 +167,7 @@ class Cells(NotebookClient):
                     await asyncio.wait_for(provisioner.wait(), GONE)
             await self._async_cleanup_kernel()
             self.memory = getattr(provisioner, "memory", 0)
+            self.cpu = getattr(provisioner, "cpu", 0.0)
 
     async def run(
         self, cell: NotebookNode, index: int, seconds: float | None = None

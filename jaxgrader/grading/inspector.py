@@ -11,31 +11,38 @@ import socket
 import sys
 from typing import Any
 
-from jaxgrader import exports
 from jaxgrader.errors import ProgramError
+from jaxgrader.exports import LoadedProgram, load_program
 from jaxgrader.grading import wire
 
 
 def serve(connection: socket.socket) -> None:
     """Read and run programs until the checker closes the connection."""
+    loaded: dict[bytes, LoadedProgram] = {}
     with connection:
         while True:
             try:
                 kind, body = wire.receive(connection)
-                reply = answer(kind, body)
+                reply = answer(kind, body, loaded)
                 wire.send(connection, *reply)
             except wire.WireError:
                 return
 
 
-def answer(kind: str, body: dict[str, Any]) -> tuple[str, Any]:
-    """Return what a program is made of, or what it gives for arrays."""
-    args, kwargs = body["args"], body["kwargs"]
+def answer(
+    kind: str, body: dict[str, Any], loaded: dict[bytes, LoadedProgram]
+) -> tuple[str, Any]:
+    """Return what a program is made of, or what it gives for arrays.
+
+    What was read is kept in `loaded`: a test reads a program, and runs it then.
+    """
+    data, args, kwargs = body["program"], body["args"], body["kwargs"]
     try:
-        loaded = exports.load_program(body["program"], args, kwargs)
+        if kind == "read" or data not in loaded:
+            loaded[data] = load_program(data, args, kwargs)
         if kind == "read":
-            return "value", loaded.program.to_value()
-        run = loaded.interpret if kind == "run" else loaded.run
+            return "value", loaded[data].program.to_value()
+        run = loaded[data].interpret if kind == "run" else loaded[data].run
         return "value", run(args, kwargs)
     except ProgramError as error:
         return "refused", str(error)

@@ -15,6 +15,7 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 
 from IPython.core.inputtransformer2 import TransformerManager
 from nbformat.notebooknode import NotebookNode
@@ -23,6 +24,8 @@ from jaxgrader.errors import CourseError
 
 #: The tag of a test cell that must run in the student's kernel.
 IN_KERNEL = "in-kernel"
+#: Cells of which the names are remembered: each student's checker asks for the same.
+CELLS = 1024
 HIDDEN_BEGIN, HIDDEN_END = "BEGIN HIDDEN TESTS", "END HIDDEN TESTS"
 
 
@@ -161,22 +164,24 @@ def steps_of(cell: Cell, run: bool) -> Iterator[Step]:
             yield Step(Kind.NAMES, "", tuple(functions), tuple(values))
 
 
-def names_in(source: str) -> set[str]:
+@lru_cache(CELLS)
+def names_in(source: str) -> frozenset[str]:
     """Return the names that a cell of the instructor's gives a meaning."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
-        return set()
+        return frozenset()
     functions, values, imports = top_level(tree)
-    return {*functions, *values, *imports}
+    return frozenset([*functions, *values, *imports])
 
 
-def names_used(source: str) -> set[str]:
+@lru_cache(CELLS)
+def names_used(source: str) -> frozenset[str]:
     """Return the names that a cell of the instructor's uses, its own included."""
     try:
-        return loaded(ast.parse(source))
+        return frozenset(loaded(ast.parse(source)))
     except (SyntaxError, ValueError):
-        return set()
+        return frozenset()
 
 
 def loaded(tree: ast.Module) -> set[str]:

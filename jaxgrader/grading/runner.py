@@ -89,7 +89,8 @@ class Grader:
         finally:
             await inspector.close()
             await kernel.close()
-        return nb, tuple(replace(each, memory=kernel.memory) for each in results)
+        used = {"memory": kernel.memory, "cpu": kernel.cpu}
+        return nb, tuple(replace(each, **used) for each in results)
 
     async def ready(self, job: NotebookJob) -> Checker:
         """Return a checker with an empty namespace."""

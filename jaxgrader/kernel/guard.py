@@ -100,8 +100,7 @@ class Guard:
             return False
         if message.get("op") == "kill":
             with contextlib.suppress(OSError):  # the client may have gone
-                self.look(self.processes())
-                wire.send(self.connection, {"event": "used", "memory": self.peak})
+                wire.send(self.connection, {"event": "used", **self.used()})
             return False
         if message.get("op") == "signal":
             self.signal(int(message["signal"]))
@@ -217,9 +216,15 @@ class Guard:
                 "reason": reason,
                 "sentence": sentence,
                 "stderr": stderr,
-                "memory": self.peak,
+                **self.used(),
             },
         )
+
+    def used(self) -> dict[str, Any]:
+        """Return what the kernel has used by now: bytes at most, processor seconds."""
+        used = self.look(self.processes())
+        kernel = max(used.cpu, self.clock.count(used.own))
+        return {"memory": self.peak, "cpu": round(kernel + time.process_time(), 2)}
 
 
 def why(status: int, limits: Jail) -> str:

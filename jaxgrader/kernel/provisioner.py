@@ -84,8 +84,9 @@ class SandboxProvisioner(LocalProvisioner):
     ended: dict[str, Any] | None = None
     #: The fork server's last word, before the connection ends.
     last: dict[str, Any] | None = None
-    #: Bytes: the most memory that the guard saw; known when the kernel has ended.
-    memory = 0
+    #: Bytes: the most memory that the guard saw; and processor seconds of the kernel
+    #: and its guard. Known when the kernel has ended.
+    memory, cpu = 0, 0.0
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -258,6 +259,7 @@ class SandboxProvisioner(LocalProvisioner):
                     self.log.warning(self.sentence)
                 return
             self.memory = message.get("memory", self.memory)
+            self.cpu = message.get("cpu", self.cpu)
             if message["event"] == "ended":
                 self.last = message
 

@@ -248,6 +248,21 @@ def test_a_host_that_dies_loses_nothing(cluster: Cluster, course: Course) -> Non
     check_scores(course)
 
 
+def test_workers_of_one_host_divide_its_processors(
+    cluster: Cluster, course: Course
+) -> None:
+    host = cluster.hosts[3]
+    pair = [cluster.add(host), cluster.add(host)]
+    with grade(cluster, course, "--force", "--student=s1") as running:
+        _, log = running.communicate()
+    assert running.returncode == 0, log
+    shares = [os.sched_getaffinity(worker.pid) for worker in pair]
+    here = os.sched_getaffinity(0)
+    if has_networks() and len(here) > 1:
+        assert not shares[0] & shares[1]
+    assert all(len(share) <= max(1, len(here) // 2) for share in shares)
+
+
 @pytest.mark.parametrize("address", ["tcp://10.0.0.1:8786", "tcp://head:8786", "head"])
 def test_a_cluster_without_tls_is_refused(
     cluster: Cluster, course: Course, address: str

@@ -43,6 +43,19 @@ def test_memory_is_what_the_students_kernel_held(slot: Slot) -> None:
     assert dead.memory > 0
 
 
+def test_cpu_is_what_the_students_kernel_took(slot: Slot) -> None:
+    """With all its children, and also where it ended early."""
+    (idle,) = slot.grade(RIGHT, "assert f(2) == 6")
+    burn = "import os, time\nwhile time.process_time() < 2: pass\n"
+    (busy,) = slot.grade(burn + RIGHT, "assert f(2) == 6")
+    child = (
+        f"import os\nif os.fork() == 0:\n  exec({burn!r})\n  os._exit(0)\nos.wait()\n"
+    )
+    (parent,) = slot.grade(child + RIGHT, "assert f(2) == 6")
+    (dead,) = slot.grade(f"{burn}os._exit(1)", "assert f(2) == 6")
+    assert 0 < idle.cpu < 2 <= min(busy.cpu, parent.cpu, dead.cpu)
+
+
 def test_points_come_from_the_checker(slot: Slot) -> None:
     results = slot.grade(
         RIGHT,
