@@ -1,13 +1,16 @@
 """The steps that `nbgrader_config.py` puts in the place of nbgrader's own."""
 
+import asyncio
 import copy
 import functools
 import json
 import logging
 import os
 import re
+import threading
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import nbformat
 import nbgrader.preprocessors as stock
@@ -27,6 +30,7 @@ from jaxgrader.kernel.sandbox import Limits, Sandbox
 from jaxgrader.results import TestResult
 from jaxgrader.verdicts import add_note
 
+T = TypeVar("T")
 Resources = dict[str, Any]
 Step = tuple[NotebookNode, Resources]
 
@@ -243,8 +247,7 @@ class Execute(stock.NbGraderPreprocessor):
         return done, resources
 
     def grade(self, job: NotebookJob) -> tuple[NotebookNode, tuple[TestResult, ...]]:
-        graded: Graded = run_sync(self.grade_alone)(job)
-        return graded
+        return run(self.grade_alone, job)
 
     async def grade_alone(self, job: NotebookJob) -> "Graded":
         """Grade one notebook in a slot that ends with it."""
@@ -294,8 +297,7 @@ class Grade(Execute):
         return nb, resources
 
     def grade(self, job: NotebookJob) -> tuple[NotebookNode, tuple[TestResult, ...]]:
-        graded: Graded = run_sync(self.grader(job.notebook).grade)(job)
-        return graded
+        return run(self.grader(job.notebook).grade, job)
 
     def grader(self, nb: NotebookNode) -> Grader:
         """Return the slot that all submissions share."""
@@ -309,11 +311,31 @@ class Grade(Execute):
         return Grade.slot[1]
 
 
+#: Each thread's event loop.
+_own = threading.local()
+
+
+def run(work: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+    """Run a coroutine function to its end, each time in this thread's same event loop.
+
+    `run_sync` keeps its loop in the context, and Dask calls each job in another one: a
+    checker, which belongs to a loop, would serve one submission and end.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        if getattr(_own, "loop", None) is None:
+            _own.loop = asyncio.new_event_loop()
+        loop: asyncio.AbstractEventLoop = _own.loop
+        return loop.run_until_complete(work(*args))
+    return run_sync(work)(*args)
+
+
 def end_slot() -> None:
     """End the checker that `Grade` keeps for the next submission."""
     slot, Grade.slot = Grade.slot, None
     if slot is not None:
-        run_sync(slot[1].close)()
+        run(slot[1].close)
 
 
 def environment(sandbox: Sandbox) -> dict[str, str]:

@@ -89,8 +89,9 @@ class Grader:
         finally:
             await inspector.close()
             await kernel.close()
-        used = {"memory": kernel.memory, "cpu": kernel.cpu}
-        return nb, tuple(replace(each, **used) for each in results)
+        return nb, tuple(
+            replace(each, memory=kernel.memory, cpu=kernel.cpu) for each in results
+        )
 
     async def ready(self, job: NotebookJob) -> Checker:
         """Return a checker with an empty namespace."""

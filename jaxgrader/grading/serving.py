@@ -88,8 +88,13 @@ class Inspector:
             output=1000, kernel_name=self.kernel_name, config=self.config
         )
         ours, theirs = socket.socketpair()
-        with theirs:
+        try:
             await self.cells.start_program("jaxgrader.grading.inspector", theirs)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         return ours
 
     async def close(self) -> None:

@@ -218,7 +218,8 @@ class SandboxProvisioner(LocalProvisioner):
     async def next_message(self) -> dict[str, Any]:
         """Wait for the fork server's next message about this kernel."""
         assert self.connection is not None
-        await asyncio.to_thread(has_news, self.connection, None)
+        while not has_news(self.connection):
+            await self.news()
         message = wire.receive(self.connection)
         return message or {"event": "ended", **LOST}
 
@@ -251,7 +252,7 @@ class SandboxProvisioner(LocalProvisioner):
     def listen(self) -> None:
         """Take in what the fork server has said; the end is the end of the stream."""
         assert self.connection is not None
-        while has_news(self.connection, 0):
+        while has_news(self.connection):
             message = wire.receive(self.connection)
             if message is None:
                 self.ended = self.last or LOST
@@ -335,11 +336,11 @@ class SandboxProvisioner(LocalProvisioner):
             self.connection = None
 
 
-def has_news(connection: socket.socket, timeout: float | None) -> bool:
-    """Wait up to `timeout` ms, or for ever, for something to read; False for none."""
+def has_news(connection: socket.socket) -> bool:
+    """Whether there is something to read, or the end."""
     poll = select.poll()
     poll.register(connection, select.POLLIN)
-    return bool(poll.poll(timeout))
+    return bool(poll.poll(0))
 
 
 def pack(folder: Path, limit: int, leave_out: Sequence[str] = ()) -> int:

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import nbformat
 import pytest
 
-from tests.conftest import BARE, DOUBLE, Course
-from tests.test_autograde import RIGHT, write_answer
+from tests.conftest import BARE, DOUBLE, Course, nbgrader_cell, notebook_of
+from tests.test_autograde import COUNTING, RIGHT, write_answer
 
 CLONE = Path(__file__).parent.parent.parent
 PROGRAMS = Path(sys.executable).parent
@@ -246,6 +247,27 @@ def test_a_host_that_dies_loses_nothing(cluster: Cluster, course: Course) -> Non
     assert running.returncode == 0, log
     assert len(out.splitlines()) == 7
     check_scores(course)
+
+
+def test_a_workers_checker_serves_more_than_one_job(
+    cluster: Cluster, new_course: Callable[[], Course]
+) -> None:
+    """Dask calls each job in a context, and so in an event loop, of its own."""
+    course = new_course()
+    counting = nbgrader_cell("test", "counting", COUNTING, 1)
+    course.write_source("count", "p", notebook_of(counting))
+    course.nbgrader("generate_assignment count")
+    for number in range(5):
+        course.hand_out("count", f"s{number}")
+    with grade(cluster, course) as running:
+        _, log = running.communicate()
+    assert running.returncode == 0, log
+    counted = [
+        nbformat.read(path, as_version=4).cells[0].outputs[0].text
+        for path in (course.root / "autograded").rglob("*.ipynb")
+    ]
+    assert len(counted) == 5
+    assert max(counted) >= "2\n"
 
 
 def test_workers_of_one_host_divide_its_processors(

@@ -141,7 +141,7 @@ def test_what_ends_the_interpreter_is_compiled(inspectors: Inspectors) -> None:
                 kind, request = wire.receive(theirs)
                 asked.append(kind)
                 if kind != "run":
-                    wire.send(theirs, *inspector.answer(kind, request))
+                    wire.send(theirs, *inspector.answer(kind, request, {}))
 
         serving = threading.Thread(target=attend)
         serving.start()
