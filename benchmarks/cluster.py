@@ -9,6 +9,7 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -90,5 +91,7 @@ def wait_for(process: "subprocess.Popen[str]", words: str) -> str:
     for line in process.stderr:
         seen.append(line)
         if words in line:
+            # What it says later must not fill the pipe.
+            threading.Thread(target=process.stderr.read, daemon=True).start()
             return line
     raise RuntimeError("".join(seen))

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from jaxgrader.batch.jobs import Slots, WorkerLost
-from jaxgrader.batch.local import take_share
+from jaxgrader.batch.local import allowed, take_share
 from jaxgrader.errors import GraderError
 
 #: Seconds: to find the scheduler, and to do without a worker.
@@ -135,9 +135,12 @@ def share_hosts(client: Any) -> None:
 
     One that joins later uses what it may until the next batch.
     """
-    hosts: dict[str, list[str]] = {}
+    # Whoever started them may have divided a host's processors already.
+    found = client.run(allowed, on_error="ignore")
+    hosts: dict[tuple[str, ...], list[str]] = {}
     for address, facts in client.scheduler_info(n_workers=-1)["workers"].items():
-        hosts.setdefault(facts["host"], []).append(address)
+        place = facts["host"], *map(str, found.get(address, ()))
+        hosts.setdefault(place, []).append(address)
     for addresses in hosts.values():
         for index, address in enumerate(sorted(addresses)):
             share = index, len(addresses)

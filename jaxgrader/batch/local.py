@@ -134,15 +134,19 @@ class Worker:
         return f"status {status}"
 
 
-#: What this process may use, before it takes its share.
 _allowed: list[int] = []
 
 
-def take_share(index: int, count: int) -> None:
-    """Keep this process, one of `count` on its machine, to its share of processors."""
+def allowed() -> list[int]:
+    """Return the processors that this process might use before it took a share."""
     if not _allowed:
         _allowed.extend(sorted(os.sched_getaffinity(0)))
-    share = shares_of(_allowed, count)[index]
+    return _allowed
+
+
+def take_share(index: int, count: int) -> None:
+    """Keep this process, one of `count` with the same processors, to its share."""
+    share = shares_of(allowed(), count)[index]
     for thread in os.listdir("/proc/self/task"):
         with contextlib.suppress(ProcessLookupError):  # it has just ended
             os.sched_setaffinity(int(thread), share)

@@ -75,12 +75,14 @@ class Checker:
     def __init__(self, kernel_name: str, config: Config, files: Path | None) -> None:
         config = copy.deepcopy(config)
         config.pop("Limits", None)  # they are the student's
+        shared = shared_cache(Sandbox(config=config).platform)
         config.Sandbox.files = "copy"
+        # An accelerator's chips are the students': each process leases one for itself.
+        config.Sandbox.platform = "cpu"
         config.SandboxProvisioner.trusted = True
         # What tests compile is for no kernel of a student's.
         filling = config.SandboxProvisioner.pop("fill", None)
         if files is not None:
-            shared = shared_cache(Sandbox(config=config).platform)
             own = cache.for_tests(shared, files.name)
             if filling:
                 config.SandboxProvisioner.fill = str(cache.unpublished(own))
@@ -223,7 +225,13 @@ class Checker:
             message = await asyncio.to_thread(control.receive, self.control)
             if message is None or message["event"] == "verdict":
                 return message
-            connection = await bring(message["what"])
+            try:
+                connection = await bring(message["what"])
+            except BaseException:
+                # The process waits for an answer, and we for its cell's end.
+                self.broken = True
+                self.hang_up()
+                raise
             descriptors = [] if connection is None else [connection.fileno()]
             try:
                 control.send_request(self.control, {}, descriptors)

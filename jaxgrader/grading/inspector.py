@@ -15,6 +15,9 @@ from jaxgrader.errors import ProgramError
 from jaxgrader.exports import LoadedProgram, load_program
 from jaxgrader.grading import wire
 
+#: Programs that are kept: a test works with one or two at a time.
+KEPT = 4
+
 
 def serve(connection: socket.socket) -> None:
     """Read and run programs until the checker closes the connection."""
@@ -39,7 +42,10 @@ def answer(
     data, args, kwargs = body["program"], body["args"], body["kwargs"]
     try:
         if kind == "read" or data not in loaded:
-            loaded[data] = load_program(data, args, kwargs)
+            program = load_program(data, args, kwargs)
+            if len(loaded) >= KEPT:
+                del loaded[next(iter(loaded))]
+            loaded[data] = program
         if kind == "read":
             return "value", loaded[data].program.to_value()
         run = loaded[data].interpret if kind == "run" else loaded[data].run

@@ -5,6 +5,7 @@ reads a submission's traced programs. What it is not: a reader of what crosses.
 """
 
 import asyncio
+import copy
 import socket
 
 from nbformat.notebooknode import NotebookNode
@@ -78,7 +79,9 @@ class Inspector:
     """
 
     def __init__(self, kernel_name: str, config: Config) -> None:
-        self.kernel_name, self.config = kernel_name, config
+        self.kernel_name, self.config = kernel_name, copy.deepcopy(config)
+        # Programs are exported for a CPU, and chips are the students'.
+        self.config.Sandbox.platform = "cpu"
         self.cells: Cells | None = None
 
     async def connection(self) -> socket.socket | None:

@@ -177,8 +177,8 @@ def serve(request: dict[str, Any], tell: Callable[[bytes], object]) -> None:
     set_cache(os.environ["JAX_COMPILATION_CACHE_DIR"])
     start_backend(os.environ.get("JAX_PLATFORMS", "cpu"))
     if request["served"]:
-        tell(BOUND)
         program: Any = importlib.import_module(request["program"])
+        tell(BOUND)
         program.serve(socket.socket(fileno=request["served"][0]))
         return
     app = make_app(request)

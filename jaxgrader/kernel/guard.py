@@ -69,6 +69,8 @@ class Guard:
         self.tail = b""
         #: The most memory seen; pages that processes share are counted for each.
         self.peak = 0
+        #: The processor seconds at the last look.
+        self.cpu = 0.0
 
     def run(self, limits: Jail, server: int) -> None:
         """Serve until the kernel, client or server has ended or a limit is exceeded."""
@@ -165,7 +167,7 @@ class Guard:
         if limits.processes and len(processes) > limits.processes:
             return "processes"  # at once: there is much to read and little time
         used = self.look(processes)
-        if limits.cpu and max(used.cpu, self.clock.count(used.own)) > limits.cpu:
+        if limits.cpu and self.cpu > limits.cpu:
             return "cpu"
         if limits.processes and used.threads > limits.processes:
             return "processes"  # the rlimit does not hold for root's own user id
@@ -179,9 +181,10 @@ class Guard:
         return None
 
     def look(self, processes: list[str]) -> Usage:
-        """Return what processes use; keep the most memory of all looks."""
+        """Return what processes use; keep the most memory of all looks, and the CPU."""
         used = usage(processes, proportional=False)
         self.peak = max(self.peak, used.memory)
+        self.cpu = max(used.cpu, self.clock.count(used.own))
         return used
 
     def processes(self) -> list[str]:
@@ -216,15 +219,16 @@ class Guard:
                 "reason": reason,
                 "sentence": sentence,
                 "stderr": stderr,
-                **self.used(),
+                # Whoever has too many processes is not looked at once more.
+                **self.used(look=reason != "processes"),
             },
         )
 
-    def used(self) -> dict[str, Any]:
+    def used(self, *, look: bool = True) -> dict[str, Any]:
         """Return what the kernel has used by now: bytes at most, processor seconds."""
-        used = self.look(self.processes())
-        kernel = max(used.cpu, self.clock.count(used.own))
-        return {"memory": self.peak, "cpu": round(kernel + time.process_time(), 2)}
+        if look:
+            self.look(self.processes())
+        return {"memory": self.peak, "cpu": round(self.cpu + time.process_time(), 2)}
 
 
 def why(status: int, limits: Jail) -> str:

@@ -73,6 +73,8 @@ class SandboxProvisioner(LocalProvisioner):
     ).tag(config=True)
 
     connection: socket.socket | None = None
+    #: The event loop that was last told to look at the connection.
+    watching: asyncio.AbstractEventLoop | None = None
     #: The kernel's folder on this machine, and a path to it that survives a restart.
     sockets: Path | None = None
     link: Path | None = None
@@ -217,11 +219,12 @@ class SandboxProvisioner(LocalProvisioner):
 
     async def next_message(self) -> dict[str, Any]:
         """Wait for the fork server's next message about this kernel."""
-        assert self.connection is not None
-        while not has_news(self.connection):
+        while self.connection is not None:
+            if has_news(self.connection):
+                message = wire.receive(self.connection)
+                return message or {"event": "ended", **LOST}
             await self.news()
-        message = wire.receive(self.connection)
-        return message or {"event": "ended", **LOST}
+        return {"event": "ended", **LOST}  # it was closed meanwhile
 
     def failure(self, message: dict[str, Any]) -> GraderError:
         """Return the error for a kernel that did not start."""
@@ -282,11 +285,13 @@ class SandboxProvisioner(LocalProvisioner):
         loop, come = asyncio.get_running_loop(), asyncio.Event()
         descriptor = self.connection.fileno()
         loop.add_reader(descriptor, come.set)
+        self.watching = loop
         try:
             with contextlib.suppress(TimeoutError):  # another may wait, too
                 await asyncio.wait_for(come.wait(), PERIOD)
         finally:
-            loop.remove_reader(descriptor)
+            if self.watching is not None:  # else it is closed, and the number another's
+                loop.remove_reader(descriptor)
 
     async def send_signal(self, signum: int) -> None:
         """Send a signal to the kernel's process group."""
@@ -332,6 +337,9 @@ class SandboxProvisioner(LocalProvisioner):
 
     def close(self) -> None:
         if self.connection is not None:
+            if self.watching is not None:
+                self.watching.remove_reader(self.connection.fileno())
+                self.watching = None
             self.connection.close()
             self.connection = None
 

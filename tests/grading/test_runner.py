@@ -1,5 +1,6 @@
 """One notebook on its way through a student's kernel and the checker: both are real."""
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import Any
 import pytest
 from nbformat.v4 import new_code_cell
 
+from jaxgrader.errors import SandboxError
 from jaxgrader.grading import checker
+from jaxgrader.grading.cells import code_cell
 from jaxgrader.grading.plan import plan_of
 from jaxgrader.grading.runner import NotebookJob
 from jaxgrader.results import Outcome, TestResult
@@ -54,6 +57,41 @@ def test_cpu_is_what_the_students_kernel_took(slot: Slot) -> None:
     (parent,) = slot.grade(child + RIGHT, "assert f(2) == 6")
     (dead,) = slot.grade(f"{burn}os._exit(1)", "assert f(2) == 6")
     assert 0 < idle.cpu < 2 <= min(busy.cpu, parent.cpu, dead.cpu)
+
+
+def test_a_connection_that_cannot_be_made_is_said_at_once(slot: Slot) -> None:
+    """An inspector for which there is no jail, say: the checker must not wait."""
+
+    async def bring(what: str) -> None:
+        raise SandboxError(f"no {what}")
+
+    async def ask() -> None:
+        checker = await slot.grader.ready(job_of(RIGHT, "1"))
+        cell = code_cell(
+            "from jaxgrader.grading.client import session\nsession().need('inspector')"
+        )
+        running = asyncio.ensure_future(checker.run(cell, bring, None))
+        assert (await asyncio.wait({running}, timeout=30))[0]
+        await running
+
+    with pytest.raises(SandboxError, match="no inspector"):
+        slot.runner.run(ask())
+    assert slot.grade(RIGHT, "assert f(2) == 6")[0].score == 2
+
+
+@pytest.mark.parametrize("level", ["basic", "none"])
+def test_programs_are_inspected_at_every_level(level: str) -> None:
+    with open_slot(level=level) as slot:
+        (result,) = slot.grade(RIGHT, TRACED)
+    assert (result.outcome, result.sentence) == (Outcome.PASSED, "")
+
+
+TRACED = """\
+import jax.numpy as jnp
+from jaxgrader.testing import trace
+program = trace(f, jnp.ones(3))
+assert program(jnp.full(3, 2.0)).tolist() == [6.0, 6.0, 6.0]
+"""
 
 
 def test_points_come_from_the_checker(slot: Slot) -> None:
