@@ -17,6 +17,7 @@ import sys
 import tempfile
 import textwrap
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -178,6 +179,9 @@ class Kernel:
         (self.pid,) = (pid for pid in self.processes() if numbers(pid)[-1] == inside)
         status = Path(f"/proc/{self.pid}/status").read_text()
         self.guard = int(status.partition("PPid:")[2].split()[0])
+        # Held, its name is given to no other kernel's when this one has ended.
+        held = os.open(f"/proc/{self.pid}/ns/pid", os.O_RDONLY)
+        weakref.finalize(self, os.close, held)
 
     def processes(self) -> list[int]:
         """Return the pids of its processes, seen from here."""

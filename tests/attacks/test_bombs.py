@@ -133,7 +133,9 @@ MEMORY = [
 
 @pytest.mark.parametrize("bomb", MEMORY)
 def test_memory(start: Kernels, bomb: Callable[[], None]) -> None:
-    kernel = start()
+    # Threads that were refused memory give theirs back. Where what is left fits, and
+    # nothing can be said any more, it is the time that ends the kernel.
+    kernel = start(Limits={"wall": 40})
     result = kernel.run(calling(bomb))
     if result.status == "error":
         refusals = ("memory", "permission denied: '/dev/zero'")
@@ -141,7 +143,8 @@ def test_memory(start: Kernels, bomb: Callable[[], None]) -> None:
         return
     assert result.status == "dead", result
     sentence = kernel.wait()  # C++ may give up before the guard looks
-    assert sentence == TOO_MUCH_MEMORY or OUT_OF_MEMORY in sentence
+    late = bomb is stacks and sentence.startswith("The kernel was stopped after 40 s")
+    assert late or sentence == TOO_MUCH_MEMORY or OUT_OF_MEMORY in sentence
     assert kernel.remains() == []
 
 
