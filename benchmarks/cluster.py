@@ -18,6 +18,7 @@ from benchmarks.batch import KEPT, prepare, run
 from benchmarks.figures import Figure, machine
 from benchmarks.notebooks import CLONE, Course
 from demo.students import NOTEBOOKS
+from tests.batch.test_dask import wait_for
 
 STUDENTS, TURNS, WORKERS = 12, 3, 2
 PROGRAMS = Path(sys.executable).parent
@@ -60,11 +61,11 @@ def started(runtime: Path) -> Iterator[list[str]]:
         scheduler = start(
             stack, config, "scheduler", *here, "--protocol=tls", "--port=0"
         )
-        address = wait_for(scheduler, "Scheduler at:").split()[-1]
+        address = ready(scheduler, "Scheduler at:").split()[-1]
         alone = ("--nthreads=1", "--no-nanny")
         for _ in range(WORKERS):
             worker = start(stack, config, "worker", address, *here, *alone)
-            wait_for(worker, "Registered to:")
+            ready(worker, "Registered to:")
         files = {"ca": "ca.pem", "cert": "client.pem", "key": "client.key"}
         keys = [f"--tls-{name}={tls / file}" for name, file in files.items()]
         yield ["--executor=dask", f"--scheduler={address}", *keys]
@@ -84,14 +85,10 @@ def start(stack: ExitStack, config: Path, *words: str) -> "subprocess.Popen[str]
     return process
 
 
-def wait_for(process: "subprocess.Popen[str]", words: str) -> str:
+def ready(process: "subprocess.Popen[str]", words: str) -> str:
     """Wait until a program logs some words; return the line."""
+    line = wait_for(process, words)
     assert process.stderr is not None
-    seen = []
-    for line in process.stderr:
-        seen.append(line)
-        if words in line:
-            # What it says later must not fill the pipe.
-            threading.Thread(target=process.stderr.read, daemon=True).start()
-            return line
-    raise RuntimeError("".join(seen))
+    # What it says later must not fill the pipe.
+    threading.Thread(target=process.stderr.read, daemon=True).start()
+    return line
