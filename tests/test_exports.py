@@ -199,7 +199,28 @@ class TestExport:
             jax.debug.print("{}", x)
             return x
 
-        with pytest.raises(
-            ProgramError, match=r"Remove callbacks and jax\.debug\.print"
-        ):
-            export_call(shows, (X,))
+        def calls(x: Any) -> Any:
+            return jax.pure_callback(np.sin, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+
+        for function in (shows, calls):
+            with pytest.raises(
+                ProgramError, match=r"Remove callbacks and jax\.debug\.print"
+            ):
+                export_call(function, (X,))
+
+    def test_left_overs_of_an_earlier_trace(self) -> None:
+        kept: list[Any] = []
+
+        def keeps(x: Any) -> Any:
+            kept.append(x * 2)
+            return x
+
+        def in_loop(x: Any) -> Any:
+            own: list[Any] = []
+            jax.lax.scan(lambda c, v: (own.append(c * 2), (c + v, v))[1], x[0], x)
+            return own[0] + x
+
+        export_call(keeps, (X,))
+        for function in (lambda x: x + kept[0], in_loop):
+            with pytest.raises(ProgramError, match="left over from an earlier trace"):
+                export_call(function, (X,))

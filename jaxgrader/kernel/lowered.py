@@ -22,12 +22,16 @@ import os
 import re
 import tempfile
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 #: How the names of our entries begin; JAX's own begin with "jit_".
 PREFIX = "lowered-"
+#: Modules that a process remembers. JAX finds the compiled program by the module: a
+#: function that is made anew in each call is compiled, or loaded, only once.
+KNOWN = 128
 #: Bytes of a constant that is still worth hashing.
 CONSTANT = 1 << 16
 #: Bytes of the digest that an entry begins with.
@@ -263,20 +267,34 @@ def looking_up(
         plain = re.sub(r"\W", "_", name)[:60]
         return f"{PREFIX}{plain}-{digest(spelled).hex()}"
 
+    known: OrderedDict[str, Any] = OrderedDict()
+
     def lower_or_look_up(module_name: str, jaxpr: Any, **rest: Any) -> Any:
-        path = None
+        name = None
         with contextlib.suppress(Exception):  # whatever is wrong, JAX says it better
-            path = folder / key(module_name, jaxpr, rest)
-        if path is None:
+            name = key(module_name, jaxpr, rest)
+        if name is None:
             return lower(module_name, jaxpr, **rest)
+        found = known.get(name)
+        if found is None:
+            found = kept_in(folder / name, rest["platforms"])
+        if found is None:
+            found = lower(module_name, jaxpr, **rest)
+            if found.keepalive or found.host_callbacks or calls_out(found.module):
+                return found
+            keep(folder / name, found.module)
+        known[name] = found
+        known.move_to_end(name)
+        if len(known) > KNOWN:
+            known.popitem(last=False)
+        return found
+
+    def kept_in(path: Path, platforms: Any) -> Any:
         with contextlib.suppress(OSError, ir.MLIRError, ValueError):
             module = ir.Module.parse(read(path), mlir.make_ir_context())
-            state = mlir.ShapePolyLoweringState((), tuple(rest["platforms"]))
+            state = mlir.ShapePolyLoweringState((), tuple(platforms))
             return mlir.LoweringResult(module, [], [], state)
-        result = lower(module_name, jaxpr, **rest)
-        if not (result.keepalive or result.host_callbacks or calls_out(result.module)):
-            keep(path, result.module)
-        return result
+        return None
 
     return lower_or_look_up
 

@@ -61,6 +61,28 @@ def test_what_was_found_computes_the_same(passes: dict[str, dict[str, str]]) -> 
     assert "nan" not in passes["values"]["qr"]
 
 
+def test_the_same_program_is_compiled_once(tmp_path: Path) -> None:
+    """A function that is made anew in each call, as transforms within one are."""
+    code = (
+        "import sys\nfrom pathlib import Path\nimport jax\nimport numpy as np\n"
+        "from jaxgrader.kernel import lowered\n"
+        "lowered.install(Path(sys.argv[1]))\n"
+        "compiled = []\n"
+        "def note(event, duration, **rest):\n"
+        "    if event == '/jax/core/compile/backend_compile_duration':\n"
+        "        compiled.append(rest['fun_name'])\n"
+        "jax.monitoring.register_event_duration_secs_listener(note)\n"
+        "x = np.ones(3, np.float32)\n"
+        "for _ in range(3):\n"
+        "    assert np.asarray(jax.jit(lambda x: x * 2)(x))[0] == 2\n"
+        "assert np.asarray(jax.jit(lambda x: x * 3)(x))[0] == 3\n"
+        "assert compiled == ['jit(<lambda>)'] * 2, compiled\n"
+    )
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    subprocess.run(command, env=environment, check=True)
+
+
 def test_a_damaged_entry_is_lowered_again(tmp_path: Path) -> None:
     first = lower_all(tmp_path, "add")
     (entry,) = tmp_path.glob(f"{lowered.PREFIX}*add*")
