@@ -20,7 +20,7 @@ from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo
 
 from jaxgrader.programs import Loop, Program
-from jaxgrader.stablehlo import ALLOWED, Module
+from jaxgrader.stablehlo import ALLOWED, Module, make_context
 
 #: What it refuses by ending the process, or what was not seen to agree with XLA.
 LEFT_OUT = frozenset(
@@ -62,7 +62,7 @@ def interpret(
     arrays = (*module.inputs, *module.outputs)
     if steps is None or not all(array.dtype in DTYPES for array in arrays):
         return None
-    with mlir.make_ir_context() as context, ir.Location.unknown(context):
+    with make_context() as context, ir.Location.unknown(context):
         parsed = stablehlo.deserialize_portable_artifact(context, module.artifact)
         width = widest(parsed)
         if width is None or steps * width > MOST:

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
-from jax.interpreters import mlir
+from jax._src.interpreters import mlir
+from jax._src.lib.mlir import dialects
 from jaxlib import _jax
 from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo
@@ -119,8 +120,24 @@ def read_module(program: str | bytes, *, max_constant_bytes: int) -> Module:
     `ALLOWED`, and for constants of more than `max_constant_bytes` together; an array
     of equal numbers counts as one of them.
     """
-    with mlir.make_ir_context() as context, ir.Location.unknown(context):
+    with make_context() as context, ir.Location.unknown(context):
         return _Reader(max_constant_bytes).module(_parse(program, context))
+
+
+def make_context() -> ir.Context:
+    """Return JAX's context with the dialects that JAX's programs for a CPU are made of.
+
+    JAX loads all that there are: 4 ms for each program, and 1 ms for its end.
+    """
+    context = mlir.JaxIrContext()
+    context.append_dialect_registry(mlir.upstream_dialects)
+    context.set_thread_pool(mlir.global_thread_pool)
+    context.get_dialect_descriptor("func")
+    dialects.sdy.register_dialect(context)
+    dialects.mhlo.register_mhlo_dialect(context)
+    dialects.chlo.register_dialect(context)
+    dialects.hlo.register_dialect(context)
+    return context
 
 
 def _parse(program: str | bytes, context: ir.Context) -> ir.Module:

@@ -254,30 +254,6 @@ def load_without_debugpy() -> None:
         del sys.modules["debugpy"]
 
 
-def stock_contexts(count: int = 96) -> None:
-    """Make the MLIR contexts that kernels will lower their programs in.
-
-    JAX makes a new one for each program that it lowers, 4 ms each, and a notebook has
-    about a hundred. One that lies ready (1.3 MB, shared by all forks until it is used)
-    serves one program, as a new one would; when none is left JAX makes its own.
-    """
-    from jax._src.interpreters import mlir
-    from jax.interpreters import mlir as public
-
-    make = getattr(mlir, "make_ir_context", None)
-    if make is None:
-        return
-    ready = [make() for _ in range(count)]
-
-    def make_ir_context() -> Any:
-        try:
-            return ready.pop()
-        except IndexError:
-            return make()
-
-    mlir.make_ir_context = public.make_ir_context = make_ir_context
-
-
 def warm_tracing() -> None:
     """Fill JAX's caches of traced functions, without starting a backend.
 

@@ -21,16 +21,16 @@ import marshal
 import os
 import re
 import tempfile
+import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 #: How the names of our entries begin; JAX's own begin with "jit_".
 PREFIX = "lowered-"
-#: Modules that a process remembers. JAX finds the compiled program by the module: a
-#: function that is made anew in each call is compiled, or loaded, only once.
+#: Modules that a process remembers.
 KNOWN = 128
 #: Bytes of a constant that is still worth hashing.
 CONSTANT = 1 << 16
@@ -241,20 +241,52 @@ def install(folder: Path) -> None:
         lower = mlir.lower_jaxpr_to_module
         if list(inspect.signature(lower).parameters) == PARAMETERS:
             start_lapack()
-            mlir.lower_jaxpr_to_module = looking_up(folder, lower, Speller())
+            looking_up = LookingUp(folder)
+            mlir.make_ir_context = looking_up.make_ir_context
+            mlir.lower_jaxpr_to_module = looking_up
 
 
-def looking_up(
-    folder: Path, lower: Callable[..., Any], speller: Speller
-) -> Callable[..., Any]:
-    """Return `lower`, which looks into `folder` first."""
-    from jax._src import config
-    from jax._src.interpreters import mlir
-    from jaxlib.mlir import ir
+class LookingUp:
+    """Takes the place of JAX's `lower_jaxpr_to_module`, and looks into `folder` first.
 
-    def key(name: str, jaxpr: Any, rest: dict[str, Any]) -> str:
+    What it returns once, it returns again: JAX finds the compiled program by the module,
+    so that a function that is made anew in each call is loaded, or compiled, once.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from jax._src.interpreters import mlir
+
+        self.folder = folder
+        self.speller = Speller()
+        self.lower = mlir.lower_jaxpr_to_module
+        self.full_context = mlir.make_ir_context
+        #: Whether this thread lowers a program that we can spell.
+        self.here = threading.local()
+        self.known: OrderedDict[str, Any] = OrderedDict()
+
+    def __call__(self, module_name: str, jaxpr: Any, **rest: Any) -> Any:
+        name = None
+        with contextlib.suppress(Exception):  # whatever is wrong, JAX says it better
+            name = self.name(module_name, jaxpr, rest)
+        if name is None:
+            return self.lower(module_name, jaxpr, **rest)
+        found = self.known.get(name) or self.kept(name, rest["platforms"])
+        if found is None:
+            found = self.lowered(module_name, jaxpr, rest)
+            if found.keepalive or found.host_callbacks or calls_out(found.module):
+                return found
+            keep(self.folder / name, found.module)
+        self.known[name] = found
+        self.known.move_to_end(name)
+        if len(self.known) > KNOWN:
+            self.known.popitem(last=False)
+        return found
+
+    def name(self, module_name: str, jaxpr: Any, rest: dict[str, Any]) -> str:
         """Return the name of a program's entry. Raises `Unknown`."""
-        backend, axes = rest["backend"], rest["axis_context"]
+        from jax._src import config
+
+        speller, backend, axes = self.speller, rest["backend"], rest["axis_context"]
         alone = rest["num_partitions"] == 1 and axes.device_assignment is None
         if not alone or axes.abstract_mesh is not None:
             raise Unknown("more than one device")
@@ -263,40 +295,49 @@ def looking_up(
         kept = {k: v for k, v in rest.items() if k not in ("backend", "axis_context")}
         settings = speller.spell(config.trace_context())
         place = backend.platform, backend.platform_version
-        spelled = (name, speller.closed(jaxpr), speller.spell(kept), place, settings)
-        plain = re.sub(r"\W", "_", name)[:60]
+        closed = speller.closed(jaxpr)
+        spelled = (module_name, closed, speller.spell(kept), place, settings)
+        plain = re.sub(r"\W", "_", module_name)[:60]
         return f"{PREFIX}{plain}-{digest(spelled).hex()}"
 
-    known: OrderedDict[str, Any] = OrderedDict()
+    def kept(self, name: str, platforms: Any) -> Any:
+        """Return what the folder holds under a name, None for nothing."""
+        from jax._src.interpreters import mlir
+        from jaxlib.mlir import ir
 
-    def lower_or_look_up(module_name: str, jaxpr: Any, **rest: Any) -> Any:
-        name = None
-        with contextlib.suppress(Exception):  # whatever is wrong, JAX says it better
-            name = key(module_name, jaxpr, rest)
-        if name is None:
-            return lower(module_name, jaxpr, **rest)
-        found = known.get(name)
-        if found is None:
-            found = kept_in(folder / name, rest["platforms"])
-        if found is None:
-            found = lower(module_name, jaxpr, **rest)
-            if found.keepalive or found.host_callbacks or calls_out(found.module):
-                return found
-            keep(folder / name, found.module)
-        known[name] = found
-        known.move_to_end(name)
-        if len(known) > KNOWN:
-            known.popitem(last=False)
-        return found
-
-    def kept_in(path: Path, platforms: Any) -> Any:
         with contextlib.suppress(OSError, ir.MLIRError, ValueError):
-            module = ir.Module.parse(read(path), mlir.make_ir_context())
+            module = ir.Module.parse(read(self.folder / name), make_context())
             state = mlir.ShapePolyLoweringState((), tuple(platforms))
             return mlir.LoweringResult(module, [], [], state)
         return None
 
-    return lower_or_look_up
+    def lowered(self, module_name: str, jaxpr: Any, rest: dict[str, Any]) -> Any:
+        """Lower a program in a small context, or if that does not do, in JAX's own."""
+        with contextlib.suppress(Exception), self.small_contexts():
+            return self.lower(module_name, jaxpr, **rest)
+        # It is made of another dialect, or it is wrong, and JAX says how.
+        return self.lower(module_name, jaxpr, **rest)
+
+    @contextlib.contextmanager
+    def small_contexts(self) -> Iterator[None]:
+        """What this thread lowers, it lowers in small contexts."""
+        self.here.small = True
+        try:
+            yield
+        finally:
+            self.here.small = False
+
+    def make_ir_context(self) -> Any:
+        """Take the place of JAX's function of this name."""
+        small = getattr(self.here, "small", False)
+        return make_context() if small else self.full_context()
+
+
+def make_context() -> Any:
+    """Return a context of MLIR's for programs that JAX makes for a CPU."""
+    from jaxgrader.stablehlo import make_context
+
+    return make_context()
 
 
 def calls_out(module: Any) -> bool:

@@ -241,7 +241,6 @@ def preload(modules: list[str]) -> str | None:
     app.load_without_debugpy()
     if "jax" in sys.modules:
         app.warm_tracing()
-        app.stock_contexts()
         if reason := unsafe_to_fork():
             return f"warming JAX's tracing is not possible: {reason}"
     return None

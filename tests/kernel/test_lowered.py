@@ -83,6 +83,26 @@ def test_the_same_program_is_compiled_once(tmp_path: Path) -> None:
     subprocess.run(command, env=environment, check=True)
 
 
+def test_another_dialect(tmp_path: Path) -> None:
+    """Here a primitive of JAX's is lowered to what programs for a CPU do not hold."""
+    code = (
+        "import sys\nfrom pathlib import Path\nimport jax\nimport numpy as np\n"
+        "from jax.interpreters import mlir\n"
+        "from jaxlib.mlir.dialects import gpu\n"
+        "from jaxgrader.kernel import lowered\n"
+        "def lower(ctx, x, **rest):\n"
+        "    gpu.ThreadIdOp(gpu.Dimension.x)\n"
+        "    return [x]\n"
+        "mlir.register_lowering(jax.lax.sin_p, lower)\n"
+        "lowered.install(Path(sys.argv[1]))\n"
+        "x = np.ones(3, np.float32)\n"
+        "assert 'gpu.thread_id' in jax.jit(jax.numpy.sin).lower(x).as_text()\n"
+    )
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    subprocess.run(command, env=environment, check=True)
+
+
 def test_a_damaged_entry_is_lowered_again(tmp_path: Path) -> None:
     first = lower_all(tmp_path, "add")
     (entry,) = tmp_path.glob(f"{lowered.PREFIX}*add*")
