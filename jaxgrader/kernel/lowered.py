@@ -249,8 +249,8 @@ def install(folder: Path) -> None:
 class LookingUp:
     """Takes the place of JAX's `lower_jaxpr_to_module`, and looks into `folder` first.
 
-    What it returns once, it returns again: JAX finds the compiled program by the module,
-    so that a function that is made anew in each call is loaded, or compiled, once.
+    What it returns once, it returns again: JAX finds the compiled program by the
+    module. So a function that is made anew in each call is loaded, or compiled, once.
     """
 
     def __init__(self, folder: Path) -> None:
