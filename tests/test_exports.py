@@ -217,7 +217,12 @@ class TestExport:
 
         def in_loop(x: Any) -> Any:
             own: list[Any] = []
-            jax.lax.scan(lambda c, v: (own.append(c * 2), (c + v, v))[1], x[0], x)
+
+            def turn(c: Any, v: Any) -> Any:
+                own.append(c * 2)
+                return c + v, v
+
+            jax.lax.scan(turn, x[0], x)
             return own[0] + x
 
         export_call(keeps, (X,))

@@ -240,7 +240,10 @@ def preload(modules: list[str]) -> str | None:
             return f"preloading {name} is not possible: {reason}. {HOW_TO_PRELOAD}"
     app.load_without_debugpy()
     if "jax" in sys.modules:
+        from jaxgrader.stablehlo import stock_contexts
+
         app.warm_tracing()
+        stock_contexts()
         if reason := unsafe_to_fork():
             return f"warming JAX's tracing is not possible: {reason}"
     return None
