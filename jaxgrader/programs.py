@@ -137,9 +137,9 @@ class Program:
 
 
 def read_program(
-    program: str | bytes, *, max_constant_bytes: int = MAX_CONSTANT_BYTES
+    program: str, *, max_constant_bytes: int = MAX_CONSTANT_BYTES
 ) -> Program:
-    """Read a program from StableHLO, as text or as a portable artifact.
+    """Read a program from StableHLO, as text.
 
     Raises ProgramError for what cannot be read or is not allowed: see stablehlo.py.
     """

@@ -27,7 +27,7 @@ def summary(fn: Callable[..., Any], *args: Any) -> Summary:
     return summarised(stablehlo(fn, *(args or [X])))
 
 
-def summarised(program: str | bytes) -> Summary:
+def summarised(program: str) -> Summary:
     return summarise(read_module(program, max_constant_bytes=1 << 16))
 
 

@@ -8,7 +8,8 @@ Guarantees: a module is found only for a jaxpr that is equal in all that lowerin
 primitives, parameters, types, constants, configuration, names. What this module does
 not know for certain how to spell (an effect, a callback, a function as a parameter, a
 mesh) is lowered by JAX, each time. Only locations differ, which no program's meaning
-depends on. Assumes the JAX that `install` recognises; any other is left as it is.
+depends on, and equal programs of one process are one object. Assumes the JAX that
+`install` recognises; any other is left as it is.
 """
 
 import contextlib
@@ -30,8 +31,8 @@ from typing import Any
 
 #: How the names of our entries begin; JAX's own begin with "jit_".
 PREFIX = "lowered-"
-#: Modules that a process remembers.
-KNOWN = 128
+#: Modules that a process remembers, with what they were compiled to: a megabyte each.
+KNOWN = 32
 #: Bytes of a constant that is still worth hashing.
 CONSTANT = 1 << 16
 #: Bytes of the digest that an entry begins with.
@@ -254,15 +255,18 @@ class LookingUp:
     """
 
     def __init__(self, folder: Path) -> None:
+        from jax._src import config
         from jax._src.interpreters import mlir
 
+        held = config.config._value_holders
+        self.settings = [held[name] for name in SETTINGS if name in held]
         self.folder = folder
         self.speller = Speller()
         self.lower = mlir.lower_jaxpr_to_module
         self.full_context = mlir.make_ir_context
-        #: Whether this thread lowers a program that we can spell.
+        #: Whether this thread is to lower in a small context.
         self.here = threading.local()
-        self.known: OrderedDict[str, Any] = OrderedDict()
+        self.known: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
 
     def __call__(self, module_name: str, jaxpr: Any, **rest: Any) -> Any:
         name = None
@@ -270,14 +274,15 @@ class LookingUp:
             name = self.name(module_name, jaxpr, rest)
         if name is None:
             return self.lower(module_name, jaxpr, **rest)
-        found = self.known.get(name) or self.kept(name, rest["platforms"])
+        known = (name, *(setting.value for setting in self.settings))
+        found = self.known.get(known) or self.kept(name, rest["platforms"])
         if found is None:
             found = self.lowered(module_name, jaxpr, rest)
             if found.keepalive or found.host_callbacks or calls_out(found.module):
                 return found
             keep(self.folder / name, found.module)
-        self.known[name] = found
-        self.known.move_to_end(name)
+        self.known[known] = found
+        self.known.move_to_end(known)
         if len(self.known) > KNOWN:
             self.known.popitem(last=False)
         return found
@@ -401,6 +406,14 @@ IGNORED = {
     "custom_vjp_call": ("fwd_jaxpr_thunk", "bwd", "out_trees"),
     "custom_vjp_call_jaxpr": ("fwd_jaxpr_thunk", "bwd", "out_trees"),
 }
+#: What the compiler reads and lowering does not.
+SETTINGS = (
+    "jax_disable_most_optimizations",
+    "jax_optimization_level",
+    "jax_exec_time_optimization_effort",
+    "jax_memory_fitting_effort",
+    "jax_compiler_enable_remat_pass",
+)
 #: The function that `install` replaces, as it knows it.
 PARAMETERS = [
     "module_name",

@@ -77,6 +77,9 @@ def test_the_same_program_is_compiled_once(tmp_path: Path) -> None:
         "    assert np.asarray(jax.jit(lambda x: x * 2)(x))[0] == 2\n"
         "assert np.asarray(jax.jit(lambda x: x * 3)(x))[0] == 3\n"
         "assert compiled == ['jit(<lambda>)'] * 2, compiled\n"
+        "jax.config.update('jax_disable_most_optimizations', True)\n"
+        "assert np.asarray(jax.jit(lambda x: x * 2)(x))[0] == 2\n"
+        "assert len(compiled) == 3\n"
     )
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", code, str(tmp_path)]
