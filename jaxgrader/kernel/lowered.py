@@ -281,8 +281,8 @@ class LookingUp:
             if found.keepalive or found.host_callbacks or calls_out(found.module):
                 return found
             keep(self.folder / name, found.module)
+        self.known.pop(known, None)  # it becomes the newest
         self.known[known] = found
-        self.known.move_to_end(known)
         if len(self.known) > KNOWN:
             self.known.popitem(last=False)
         return found
