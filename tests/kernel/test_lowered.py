@@ -87,19 +87,21 @@ def test_the_same_program_is_compiled_once(tmp_path: Path) -> None:
 
 
 def test_another_dialect(tmp_path: Path) -> None:
-    """Here a primitive of JAX's is lowered to what programs for a CPU do not hold."""
+    """Here a primitive is lowered with what a small context does not know."""
     code = (
         "import sys\nfrom pathlib import Path\nimport jax\nimport numpy as np\n"
         "from jax.interpreters import mlir\n"
-        "from jaxlib.mlir.dialects import gpu\n"
+        "from jaxlib.mlir import ir\n"
         "from jaxgrader.kernel import lowered\n"
         "def lower(ctx, x, **rest):\n"
-        "    gpu.ThreadIdOp(gpu.Dimension.x)\n"
+        "    found.append(ir.Attribute.parse('#mpmd.user_origin<\\\"f\\\"(0)>'))\n"
         "    return [x]\n"
+        "found = []\n"
         "mlir.register_lowering(jax.lax.sin_p, lower)\n"
         "lowered.install(Path(sys.argv[1]))\n"
         "x = np.ones(3, np.float32)\n"
-        "assert 'gpu.thread_id' in jax.jit(jax.numpy.sin).lower(x).as_text()\n"
+        "assert 'sine' not in jax.jit(jax.numpy.sin).lower(x).as_text()\n"
+        "assert len(found) == 1\n"
     )
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", code, str(tmp_path)]
