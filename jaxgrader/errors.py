@@ -12,6 +12,11 @@ Every message says what happened, where, and what to do next.
 """
 
 
+def first_line(error: BaseException, limit: int) -> str:
+    """Return the first line of an error's message, of `limit` characters at most."""
+    return (str(error).splitlines() or [""])[0][:limit]
+
+
 class JaxgraderError(Exception):
     """Root of the errors that jaxgrader raises on purpose."""
 

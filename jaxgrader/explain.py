@@ -7,6 +7,8 @@ from pathlib import Path
 
 import jax
 
+from jaxgrader.errors import first_line
+
 #: Frames of these folders are nobody's to mend.
 _NOT_THEIRS = (
     *{sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")},
@@ -22,7 +24,7 @@ def explain(error: BaseException) -> str:
     """
     remedy = next((text for kind, text in REMEDIES if isinstance(error, kind)), None)
     if remedy is None:
-        first = (str(error).splitlines() or [""])[0][:300]
+        first = first_line(error, 300)
         remedy = RAISES.format(f"{type(error).__name__}: {first}".rstrip(": "))
     return f"JAX cannot trace your function: {_where(error)} {remedy}"
 

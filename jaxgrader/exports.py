@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
-from jaxgrader.errors import ProgramError
+from jaxgrader.errors import ProgramError, first_line
 from jaxgrader.explain import USES_LEFT_OVERS, explain
 from jaxgrader.interpreter import interpret
 from jaxgrader.programs import MAX_CONSTANT_BYTES, Program, describe
@@ -105,7 +105,7 @@ class LoadedProgram:
             leaves = jax.block_until_ready(self._compiled(*call.inputs))
         except Exception as error:
             # Which ones a compiler raises is nowhere written down.
-            raise ProgramError(DOES_NOT_RUN.format(_first_line(error))) from None
+            raise ProgramError(DOES_NOT_RUN.format(first_line(error, 200))) from None
         return _unflatten(self.nesting, iter(leaves))
 
     def interpret(
@@ -235,22 +235,16 @@ def _lower(jitted: Any, inputs: Sequence[jax.Array]) -> str:
     except Exception as error:  # whatever the student's function raises
         raise ProgramError(explain(error)) from None
     # An array of an earlier trace, and a Ref from outside, JAX passes as inputs.
-    held = traced.jaxpr.consts
-    if len(traced.jaxpr.in_avals) != len(shapes) or not all(map(_is_array, held)):
+    more = len(traced.jaxpr.in_avals) != len(shapes)
+    if more or any(isinstance(held, jax.Ref) for held in traced.jaxpr.consts):
         raise ProgramError(LEFT_OVER)
     try:
         text: str = traced.lower(lowering_platforms=("cpu",)).as_text()
     except Exception as error:  # a lowering may raise anything
-        raise ProgramError(NOT_EXPORTED.format(_first_line(error))) from None
+        raise ProgramError(NOT_EXPORTED.format(first_line(error, 200))) from None
     if called := _CALLBACK.search(text):
         raise ProgramError(NOT_EXPORTED.format(f"it calls {called[1]}"))
     return text
-
-
-def _is_array(value: object) -> bool:
-    return isinstance(
-        value, jax.Array | np.ndarray | np.generic | int | float | complex
-    )
 
 
 def _exported(module: Module) -> export.Exported:
@@ -280,10 +274,6 @@ def _check_inputs(wanted: tuple[Array, ...], call: _Call) -> None:
 
 def _listed(arrays: tuple[Array, ...]) -> str:
     return ", ".join(f"{a.dtype}{list(a.shape)}" for a in arrays) or "no array"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0][:200]
 
 
 # How results are nested: an array is 0, None is null, a tuple is {"tuple": [...]}, a

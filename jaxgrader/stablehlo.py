@@ -24,7 +24,7 @@ from jaxlib import _jax
 from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo
 
-from jaxgrader.errors import ProgramError
+from jaxgrader.errors import ProgramError, first_line
 
 #: What a program may consist of: each of these is a function of its operands. Left out
 #: on purpose: what talks (infeed, outfeed, send, recv, custom_call but for KERNELS),
@@ -170,8 +170,7 @@ def _parse(program: str, context: ir.Context) -> ir.Module:
         module = _simplified(module)
         module.operation.verify()
     except RuntimeError as error:  # a pass of XLA's
-        first = (str(error).splitlines() or [""])[0][:200]
-        raise ProgramError(NOT_STABLEHLO.format(first)) from None
+        raise ProgramError(NOT_STABLEHLO.format(first_line(error, 200))) from None
     except (ValueError, ir.MLIRError):
         raise ProgramError(NOT_A_PROGRAM) from None
     return module

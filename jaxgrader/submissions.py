@@ -6,7 +6,7 @@ from typing import Any
 import nbformat
 from nbgrader.utils import parse_utc
 
-from jaxgrader.errors import SubmissionError
+from jaxgrader.errors import SubmissionError, first_line
 from jaxgrader.exchange import find_link
 
 
@@ -52,5 +52,4 @@ def check_notebook(nb: Any) -> None:
 
 def short(error: Exception) -> str:
     """Return an error's type and the beginning of its message."""
-    text = (str(error).splitlines() or [""])[0]
-    return f"{type(error).__name__}: {text[:120]}"
+    return f"{type(error).__name__}: {first_line(error, 120)}"

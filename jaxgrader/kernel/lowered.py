@@ -258,12 +258,15 @@ class LookingUp:
         from jax._src import config
         from jax._src.interpreters import mlir
 
+        from jaxgrader.stablehlo import make_context
+
         held = config.config._value_holders
         self.settings = [held[name] for name in SETTINGS if name in held]
         self.folder = folder
         self.speller = Speller()
         self.lower = mlir.lower_jaxpr_to_module
         self.full_context = mlir.make_ir_context
+        self.small_context = make_context
         #: Whether this thread is to lower in a small context.
         self.here = threading.local()
         self.known: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
@@ -274,15 +277,15 @@ class LookingUp:
             name = self.name(module_name, jaxpr, rest)
         if name is None:
             return self.lower(module_name, jaxpr, **rest)
-        known = (name, *(setting.value for setting in self.settings))
-        found = self.known.get(known) or self.kept(name, rest["platforms"])
+        key = (name, *(setting.value for setting in self.settings))
+        found = self.known.get(key) or self.kept(name, rest["platforms"])
         if found is None:
             found = self.lowered(module_name, jaxpr, rest)
             if found.keepalive or found.host_callbacks or calls_out(found.module):
                 return found
             keep(self.folder / name, found.module)
-        self.known.pop(known, None)  # it becomes the newest
-        self.known[known] = found
+        self.known.pop(key, None)  # it becomes the newest
+        self.known[key] = found
         if len(self.known) > KNOWN:
             self.known.popitem(last=False)
         return found
@@ -311,7 +314,7 @@ class LookingUp:
         from jaxlib.mlir import ir
 
         with contextlib.suppress(OSError, ir.MLIRError, ValueError):
-            module = ir.Module.parse(read(self.folder / name), make_context())
+            module = ir.Module.parse(read(self.folder / name), self.small_context())
             state = mlir.ShapePolyLoweringState((), tuple(platforms))
             return mlir.LoweringResult(module, [], [], state)
         return None
@@ -335,14 +338,7 @@ class LookingUp:
     def make_ir_context(self) -> Any:
         """Take the place of JAX's function of this name."""
         small = getattr(self.here, "small", False)
-        return make_context() if small else self.full_context()
-
-
-def make_context() -> Any:
-    """Return a context of MLIR's for programs that JAX makes for a CPU."""
-    from jaxgrader.stablehlo import make_context
-
-    return make_context()
+        return self.small_context() if small else self.full_context()
 
 
 def calls_out(module: Any) -> bool:

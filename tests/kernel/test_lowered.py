@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from jaxgrader.kernel import lowered
 from tests.kernel.lowered_programs import CASES
 
+ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu"}
 #: JAX lowers these each time: what they hold cannot be spelled for certain.
 NEVER = {"callback", "own primitive", "print", "large constant"}
 
@@ -20,7 +22,7 @@ def lower_all(folder: Path, *extra: str) -> dict[str, dict[str, str]]:
     command = [sys.executable, "-m", "tests.kernel.lowered_programs", str(folder)]
     done = subprocess.run(
         [*command, *extra],
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,
@@ -61,51 +63,57 @@ def test_what_was_found_computes_the_same(passes: dict[str, dict[str, str]]) -> 
     assert "nan" not in passes["values"]["qr"]
 
 
+def run(code: str, folder: Path) -> None:
+    """Run a program that looks up in `folder` what it lowers, in a new process."""
+    begin = """
+        import sys
+        from pathlib import Path
+        import jax
+        import numpy as np
+        from jax.interpreters import mlir as public
+        from jax._src.interpreters import mlir
+        from jaxlib.mlir import ir
+        from jaxgrader.kernel import lowered
+        x = np.ones(3, np.float32)
+        """
+    whole = textwrap.dedent(begin) + textwrap.dedent(code)
+    command = [sys.executable, "-c", whole, str(folder)]
+    subprocess.run(command, env=ENVIRONMENT, check=True)
+
+
 def test_the_same_program_is_compiled_once(tmp_path: Path) -> None:
     """A function that is made anew in each call, as transforms within one are."""
-    code = (
-        "import sys\nfrom pathlib import Path\nimport jax\nimport numpy as np\n"
-        "from jaxgrader.kernel import lowered\n"
-        "lowered.install(Path(sys.argv[1]))\n"
-        "compiled = []\n"
-        "def note(event, duration, **rest):\n"
-        "    if event == '/jax/core/compile/backend_compile_duration':\n"
-        "        compiled.append(rest['fun_name'])\n"
-        "jax.monitoring.register_event_duration_secs_listener(note)\n"
-        "x = np.ones(3, np.float32)\n"
-        "for _ in range(3):\n"
-        "    assert np.asarray(jax.jit(lambda x: x * 2)(x))[0] == 2\n"
-        "assert np.asarray(jax.jit(lambda x: x * 3)(x))[0] == 3\n"
-        "assert compiled == ['jit(<lambda>)'] * 2, compiled\n"
-        "jax.config.update('jax_disable_most_optimizations', True)\n"
-        "assert np.asarray(jax.jit(lambda x: x * 2)(x))[0] == 2\n"
-        "assert len(compiled) == 3\n"
-    )
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    subprocess.run(command, env=environment, check=True)
+    code = """
+        lowered.install(Path(sys.argv[1]))
+        compiled = []
+        def note(event, duration, **rest):
+            if event == "/jax/core/compile/backend_compile_duration":
+                compiled.append(rest["fun_name"])
+        jax.monitoring.register_event_duration_secs_listener(note)
+        for _ in range(3):
+            assert np.asarray(jax.jit(lambda x: x * 2)(x))[0] == 2
+        assert np.asarray(jax.jit(lambda x: x * 3)(x))[0] == 3
+        assert compiled == ["jit(<lambda>)"] * 2, compiled
+        jax.config.update("jax_disable_most_optimizations", True)
+        assert np.asarray(jax.jit(lambda x: x * 2)(x))[0] == 2
+        assert len(compiled) == 3
+        """
+    run(code, tmp_path)
 
 
 def test_another_dialect(tmp_path: Path) -> None:
     """Here a primitive is lowered with what a small context does not know."""
-    code = (
-        "import sys\nfrom pathlib import Path\nimport jax\nimport numpy as np\n"
-        "from jax.interpreters import mlir\n"
-        "from jaxlib.mlir import ir\n"
-        "from jaxgrader.kernel import lowered\n"
-        "def lower(ctx, x, **rest):\n"
-        "    found.append(ir.Attribute.parse('#mpmd.user_origin<\\\"f\\\"(0)>'))\n"
-        "    return [x]\n"
-        "found = []\n"
-        "mlir.register_lowering(jax.lax.sin_p, lower)\n"
-        "lowered.install(Path(sys.argv[1]))\n"
-        "x = np.ones(3, np.float32)\n"
-        "assert 'sine' not in jax.jit(jax.numpy.sin).lower(x).as_text()\n"
-        "assert len(found) == 1\n"
-    )
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    subprocess.run(command, env=environment, check=True)
+    code = """
+        found = []
+        def lower(ctx, x, **rest):
+            found.append(ir.Attribute.parse('#mpmd.user_origin<"f"(0)>'))
+            return [x]
+        public.register_lowering(jax.lax.sin_p, lower)
+        lowered.install(Path(sys.argv[1]))
+        assert "sine" not in jax.jit(jax.numpy.sin).lower(x).as_text()
+        assert len(found) == 1
+        """
+    run(code, tmp_path)
 
 
 def test_a_damaged_entry_is_lowered_again(tmp_path: Path) -> None:
@@ -121,13 +129,10 @@ def test_a_damaged_entry_is_lowered_again(tmp_path: Path) -> None:
 
 
 def test_another_jax_is_left_as_it_is(tmp_path: Path) -> None:
-    code = (
-        "import sys\nfrom pathlib import Path\n"
-        "from jax._src.interpreters import mlir\n"
-        "from jaxgrader.kernel import lowered\n"
-        "def other(module_name, jaxpr, new): ...\n"
-        "mlir.lower_jaxpr_to_module = other\n"
-        "lowered.install(Path(sys.argv[1]))\n"
-        "assert mlir.lower_jaxpr_to_module is other\n"
-    )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+    code = """
+        def other(module_name, jaxpr, new): ...
+        mlir.lower_jaxpr_to_module = other
+        lowered.install(Path(sys.argv[1]))
+        assert mlir.lower_jaxpr_to_module is other
+        """
+    run(code, tmp_path)
