@@ -3,11 +3,11 @@
 What it is: it asks the inspector to read or run a program, and remembers its answers.
 What it is not: a reader of programs; to this process they are bytes.
 
-Guarantees: an answer is remembered only if its inspector was given no other program
-before. Most of a class traces to the same few programs, and asking again costs more
-than most tests. A program that breaks into its inspector can then spoil the answers
-about itself, and about what its own submission traced, but never those that another
-submission gets.
+Guarantees: an answer is remembered for those who ask about the same program, and
+about all others that its inspector had been given, if there were any. Most of a class
+traces to the same few programs, and asking again costs more than most tests. A program
+that breaks into its inspector can then spoil the answers about itself, and about what
+is traced beside it, but never those of a submission that does not trace it.
 """
 
 import hashlib
@@ -37,7 +37,9 @@ class Inspections:
     def __init__(self, connect: Callable[[], socket.socket | None]) -> None:
         self.connect = connect
         self.inspector: socket.socket | None = None
-        #: The programs that this inspector was given.
+        #: The programs that this submission has asked about, and those of them that
+        #: this inspector was given.
+        self.asked: set[bytes] = set()
         self.given: set[bytes] = set()
         self.remembered: OrderedDict[bytes, tuple[bytes, bytes]] = OrderedDict()
 
@@ -46,6 +48,7 @@ class Inspections:
         if self.inspector is not None:
             self.inspector.close()
             self.inspector = None
+        self.asked.clear()
         self.given.clear()
 
     def ask(self, kind: str, body: dict[str, Any]) -> tuple[str, Any]:
@@ -56,12 +59,16 @@ class Inspections:
             WireError: if it ended, took too long, or did not answer in frames; or if
                 the body cannot cross.
         """
-        key = hashlib.sha256(b"".join(wire.encode(kind, body))).digest()
-        if (answer := self.remembered.get(key)) is not None:
-            self.remembered.move_to_end(key)
-            return wire.decode(*answer)
-        self.given.add(body["program"])
-        alone = len(self.given) == 1
+        program = body["program"]
+        request = b"".join(wire.encode(kind, body))
+        self.asked.add(program)
+        for programs in ({program}, self.asked):
+            key = key_of(request, programs)
+            if (answer := self.remembered.get(key)) is not None:
+                self.remembered.move_to_end(key)
+                return wire.decode(*answer)
+        self.given.add(program)
+        key = key_of(request, {program} if self.given == {program} else self.asked)
         try:
             kind, value = self.exchange(kind, body)
         except wire.WireError:
@@ -70,8 +77,7 @@ class Inspections:
                 raise
             # The interpreter may have given up, and its process with it.
             return self.ask("compile", body)
-        if alone:
-            self.remember(key, kind, value)
+        self.remember(key, kind, value)
         return kind, value
 
     def exchange(self, kind: str, body: dict[str, Any]) -> tuple[str, Any]:
@@ -90,6 +96,12 @@ class Inspections:
             self.remembered[key] = head, payload
         if len(self.remembered) > ANSWERS:
             self.remembered.popitem(last=False)
+
+
+def key_of(request: bytes, programs: set[bytes]) -> bytes:
+    """Return what an answer is remembered by: all that can have made it what it is."""
+    parts = [request, *sorted(programs)]
+    return hashlib.sha256(b"".join(hashlib.sha256(p).digest() for p in parts)).digest()
 
 
 NO_INSPECTOR = "the inspector, which reads traced programs, did not start"

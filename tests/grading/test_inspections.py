@@ -74,8 +74,60 @@ def test_only_a_fresh_inspector_is_believed_for_others(inspectors: Inspectors) -
     asking.close()
     asking.ask("run", body(2.0))
     assert len(inspectors.started) == 1
+    asking.close()
     asking.ask("run", body(3.0))
     assert len(inspectors.started) == 2
+
+
+def test_who_traces_the_same_programs_needs_no_inspector(
+    inspectors: Inspectors,
+) -> None:
+    """In whatever order: what could have spoiled an answer is what they ask, too."""
+    asking = Inspections(inspectors.connect)
+    for factor in (2.0, 3.0, 4.0):
+        asking.ask("read", body(factor))
+    asking.close()
+    for factor in (2.0, 3.0, 4.0):
+        asking.ask("read", body(factor))
+    assert len(inspectors.started) == 1
+
+
+@pytest.mark.parametrize("before", [[], [3.0], [3.0, 5.0], [4.0, 3.0]])
+def test_what_a_liar_said_is_for_those_who_trace_it(
+    inspectors: Inspectors, before: list[float]
+) -> None:
+    """A program that broke into its inspector says what it likes of later ones."""
+    broken, honest = body(2.0)["program"], inspectors.connect
+
+    def connect() -> socket.socket:
+        ours, theirs = socket.socketpair()
+        inspectors.sockets.append(ours)
+
+        def attend() -> None:
+            with theirs:
+                lying = False
+                while True:
+                    try:
+                        kind, request = wire.receive(theirs)
+                    except wire.WireError:
+                        return
+                    lying = lying or request["program"] == broken
+                    reply = inspector.answer(kind, request, {})
+                    wire.send(theirs, *(("value", "a lie") if lying else reply))
+
+        serving = threading.Thread(target=attend)
+        serving.start()
+        inspectors.started.append(serving)
+        return ours
+
+    asking = Inspections(connect)
+    assert asking.ask("read", body(2.0)) == ("value", "a lie")
+    for factor in (3.0, 4.0, 5.0):
+        assert asking.ask("read", body(factor)) == ("value", "a lie")
+    asking.close()
+    asking.connect = honest
+    for factor in [*before, 4.0]:
+        assert asking.ask("read", body(factor))[1] != "a lie"
 
 
 def test_a_program_spoils_no_answers_but_its_own(inspectors: Inspectors) -> None:
