@@ -12,6 +12,7 @@ or when its folder has been removed. Assumes Linux; runs as
 """
 
 import contextlib
+import ctypes
 import gc
 import importlib
 import json
@@ -33,6 +34,8 @@ from jaxgrader.kernel.inside import CACHE, RUN, USER_ID, Settings
 
 #: Seconds between two looks at whether anybody still needs this server.
 PERIOD = 1.0
+#: <linux/mman.h>, and bytes: x86's; where they are larger, less is gathered.
+MADV_COLLAPSE, HUGE_PAGE = 25, 2 << 20
 
 
 @dataclass
@@ -125,24 +128,22 @@ class Server:
     def fork(self, connection: socket.socket, sockets: Path, user_id: int) -> int:
         """Fork the guard into its namespaces; return its pid.
 
-        Two forks: the first process leaves the namespaces and waits until its user
-        ids are mapped, the second is the first of the new pid namespace.
+        It waits there until its user ids are mapped: only this process may do that.
         """
         ours, theirs = socket.socketpair()
-        helper = os.fork()
-        if helper == 0:
-            self.become_guard(connection, sockets, user_id, theirs)
-        theirs.close()
+        strict = self.settings.level == "strict"
         with ours:
+            pid = jail.fork_into_namespaces() if strict else os.fork()
+            if pid == 0:
+                self.become_guard(connection, sockets, user_id, theirs)
+            theirs.close()
+            if strict:
+                map_user(pid, user_id)
+            wire.send(ours, {})
             message = wire.receive(ours)
-            if message and "unshared" in message:
-                map_user(helper, user_id)
-                wire.send(ours, {})
-                message = wire.receive(ours)
-            os.waitpid(helper, 0)
-        if not message or "pid" not in message:
-            raise OSError((message or {}).get("error", "the helper process died"))
-        return int(message["pid"])
+        if message is None or "error" in message:
+            raise OSError((message or {}).get("error", "the guard's process died"))
+        return pid
 
     def become_guard(
         self,
@@ -151,27 +152,26 @@ class Server:
         user_id: int,
         parent: socket.socket,
     ) -> None:
-        """Run in the fork: change namespaces, fork the guard, go. Never returns."""
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        """Run in the fork: become the kernel's user, then its guard. Never returns."""
         try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            # Other kernels' connections, above all; and our end of `parent`.
+            kept = {connection.fileno(), parent.fileno(), self.alive[0]}
+            guard.close_all_but({0, 1, 2, *kept})
+            if wire.receive(parent) is None:
+                os._exit(1)
             if self.settings.level == "strict":
-                jail.enter_namespaces()
-                wire.send(parent, {"unshared": True})
-                wire.receive(parent)
                 user_id = USER_ID
             if self.settings.level == "strict" or self.settings.user_ids:
                 os.setgroups([]) if self.settings.user_ids else None
                 os.setresgid(user_id, user_id, user_id)
                 os.setresuid(user_id, user_id, user_id)
-            pid = os.fork()
-            if pid == 0:
-                # Other kernels' connections, above all.
-                guard.close_all_but({0, 1, 2, connection.fileno(), self.alive[0]})
-                guard.guard_kernel(
-                    connection, self.alive[0], sockets, self.seccomp, app.serve
-                )
-            wire.send(parent, {"pid": pid})
+            wire.send(parent, {})
+            parent.close()
+            guard.guard_kernel(
+                connection, self.alive[0], sockets, self.seccomp, app.serve
+            )
         except BaseException as error:
             wire.send(parent, {"error": str(error)})
         finally:
@@ -249,6 +249,27 @@ def preload(modules: list[str]) -> str | None:
     return None
 
 
+def gather_memory() -> None:
+    """Let what this process holds lie in huge pages, as far as the system has any.
+
+    A fork copies an entry of the page tables for each page, and its end takes it down
+    again. With huge ones, a jailed process costs the machine a sixth less to start.
+    Linux 6.1 and later can do it; elsewhere nothing happens.
+    """
+    libc = ctypes.CDLL(None)
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        place, rights, _, _, inode, *name = line.split()
+        if rights != "rw-p" or inode != "0" or name not in ([], ["[heap]"]):
+            continue
+        start, end = (int(address, 16) for address in place.split("-"))
+        first = -(-start // HUGE_PAGE) * HUGE_PAGE
+        for address in range(first, end - HUGE_PAGE + 1, HUGE_PAGE):
+            # It refuses where nothing lies yet, and that is as well.
+            libc.madvise(
+                ctypes.c_void_p(address), ctypes.c_size_t(HUGE_PAGE), MADV_COLLAPSE
+            )
+
+
 def main() -> None:
     """Read the settings, preload, serve."""
     with open(int(sys.argv[1])) as file:
@@ -264,6 +285,7 @@ def main() -> None:
     refusal = preload(settings.preload)
     gc.collect()
     gc.freeze()
+    gather_memory()
     listener = socket.socket(fileno=settings.listener)
     server = Server(settings, listener, jail.build_filter(settings.level), refusal)
     server.serve()
