@@ -23,7 +23,7 @@ from jupyter_client.session import Session
 from traitlets.config import Config
 from zmq.eventloop.zmqstream import ZMQStream
 
-from jaxgrader.kernel import lowered
+from jaxgrader.kernel import lowered, quick
 
 
 class LocalPub(IOPubThread):
@@ -174,7 +174,7 @@ def serve(request: dict[str, Any], tell: Callable[[bytes], object]) -> None:
     sys.argv = ["ipykernel"]
     warnings.filterwarnings("ignore", CACHE_WARNING)
     forget_shared_state()
-    set_cache(os.environ["JAX_COMPILATION_CACHE_DIR"])
+    set_cache(os.environ["JAX_COMPILATION_CACHE_DIR"], filling=request.get("fill"))
     start_backend(os.environ.get("JAX_PLATFORMS", "cpu"))
     if request["served"]:
         program: Any = importlib.import_module(request["program"])
@@ -200,13 +200,17 @@ def forget_shared_state() -> None:
         numpy.random.seed()
 
 
-def set_cache(folder: str) -> None:
-    """Tell JAX, which was imported long ago, where its compilation cache is."""
+def set_cache(folder: str, *, filling: bool) -> None:
+    """Tell JAX, which was imported long ago, where its compilation cache is.
+
+    What goes into everybody's is compiled as well as can be.
+    """
     if "jax" in sys.modules:
         import jax
 
         jax.config.update("jax_compilation_cache_dir", folder)
-        lowered.install(Path(folder))
+        quickly = None if filling else quick.install()
+        lowered.install(Path(folder), quickly and quickly.note)
 
 
 def start_backend(platforms: str) -> None:

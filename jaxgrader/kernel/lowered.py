@@ -39,6 +39,10 @@ CONSTANT = 1 << 16
 DIGEST = 32
 
 
+#: Hears of a module and its jaxpr.
+Note = Callable[[Any, Any], None]
+
+
 class Unknown(Exception):
     """Something that this module cannot spell: the program is lowered as ever."""
 
@@ -231,10 +235,10 @@ def digest(spelled: Any) -> bytes:
     return hashlib.sha256(marshal.dumps(spelled, 2)).digest()
 
 
-def install(folder: Path) -> None:
+def install(folder: Path, lowered_from: Note | None = None) -> None:
     """From now on, look for lowered programs in `folder`, and keep new ones there.
 
-    Where JAX is not as this module knows it, nothing changes.
+    `lowered_from` hears of each module, and of the jaxpr that it was lowered from. Where JAX is not as this module knows it, nothing changes.
     """
     with contextlib.suppress(ImportError, AttributeError):
         from jax._src.interpreters import mlir
@@ -242,7 +246,7 @@ def install(folder: Path) -> None:
         lower = mlir.lower_jaxpr_to_module
         if list(inspect.signature(lower).parameters) == PARAMETERS:
             start_lapack()
-            looking_up = LookingUp(folder)
+            looking_up = LookingUp(folder, lowered_from or (lambda module, jaxpr: None))
             mlir.make_ir_context = looking_up.make_ir_context
             mlir.lower_jaxpr_to_module = looking_up
 
@@ -254,7 +258,7 @@ class LookingUp:
     module. So a function that is made anew in each call is loaded, or compiled, once.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, note: Note) -> None:
         from jax._src import config
         from jax._src.interpreters import mlir
 
@@ -262,7 +266,7 @@ class LookingUp:
 
         held = config.config._value_holders
         self.settings = [held[name] for name in SETTINGS if name in held]
-        self.folder = folder
+        self.folder, self.note = folder, note
         self.speller = Speller()
         self.lower = mlir.lower_jaxpr_to_module
         self.full_context = mlir.make_ir_context
@@ -272,6 +276,12 @@ class LookingUp:
         self.known: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
 
     def __call__(self, module_name: str, jaxpr: Any, **rest: Any) -> Any:
+        made = self.look(module_name, jaxpr, rest)
+        self.note(made.module, jaxpr)
+        return made
+
+    def look(self, module_name: str, jaxpr: Any, rest: dict[str, Any]) -> Any:
+        """Return what was lowered from an equal jaxpr, or lower this one."""
         name = None
         with contextlib.suppress(Exception):  # whatever is wrong, JAX says it better
             name = self.name(module_name, jaxpr, rest)
