@@ -24,8 +24,8 @@ SMALL = 100_000
 DRAWN = 100
 #: How JAX is told, and XLA.
 QUICKLY = [
-    ("xla_backend_optimization_level", "0"),
-    ("xla_cpu_use_fusion_emitters", "false"),
+    ("xla_backend_optimization_level", 0),
+    ("xla_cpu_use_fusion_emitters", False),
 ]
 
 
