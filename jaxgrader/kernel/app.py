@@ -13,10 +13,11 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import zmq
-from ipykernel import kernelapp
+from ipykernel import ipkernel, kernelapp
 from ipykernel.iostream import IOPubThread, OutStream
 from ipykernel.kernelapp import IPKernelApp
 from jupyter_client.session import Session
@@ -53,6 +54,16 @@ class KernelApp(IPKernelApp):
         # ipykernel has no setting for this class.
         kernelapp.IOPubThread = LocalPub  # type: ignore[attr-defined]
         super().init_iopub(context)  # type: ignore[no-untyped-call]
+
+    def init_kernel(self) -> None:
+        # For its debugger, which there is none of, ipykernel looks at every module that
+        # is loaded: two thousand pages that this fork would have of its own.
+        seen = ipkernel.sys
+        ipkernel.sys = SimpleNamespace(**{**vars(sys), "modules": {}})  # type: ignore[attr-defined]
+        try:
+            super().init_kernel()  # type: ignore[no-untyped-call]
+        finally:
+            ipkernel.sys = seen  # type: ignore[attr-defined]
 
     # There is no connection file: the fork server brings the connection.
     def init_connection_file(self) -> None: ...
@@ -256,45 +267,3 @@ def load_without_debugpy() -> None:
         import ipykernel.debugger  # noqa: F401
     finally:
         del sys.modules["debugpy"]
-
-
-def warm_tracing() -> None:
-    """Fill JAX's caches of traced functions, without starting a backend.
-
-    `jax.eval_shape` traces and never computes. What it leaves behind (rules, caches,
-    lazily imported modules) saves each kernel about a fifth of its processor time.
-    """
-    import jax
-    import jax.numpy as jnp
-
-    def loops(x: jax.Array) -> jax.Array:
-        total, _ = jax.lax.scan(lambda c, v: (c + jnp.tanh(v), v), x[0], x)
-        total = jax.lax.fori_loop(0, 2, lambda _, c: c * 2, total)
-        sums: jax.Array = jax.vmap(jnp.sum)(x)
-        sums = sums + total.mean() + (x @ x.T).sum(axis=0)
-        return sums
-
-    def draw(seed: jax.Array) -> jax.Array:
-        key = jax.random.key(seed)
-        first, _ = jax.random.split(key)
-        numbers: jax.Array = jax.random.normal(first, (3,))
-        return numbers + jax.random.uniform(key, (3,))
-
-    x = jax.ShapeDtypeStruct((3, 4), jnp.float32)
-    jax.eval_shape(loops, x)
-    jax.eval_shape(draw, jax.ShapeDtypeStruct((), jnp.int32))
-    if "flax.nnx" in sys.modules:
-        from flax import nnx
-
-        def layers(x: jax.Array) -> jax.Array:
-            rngs = nnx.Rngs(0)
-            cell = nnx.GRUCell(4, 4, rngs=rngs)
-            hidden, _ = cell(jnp.zeros((3, 4)), nnx.Linear(4, 4, rngs=rngs)(x))
-            return nnx.relu(hidden)
-
-        jax.eval_shape(layers, x)
-    if "flax.linen" in sys.modules:
-        from flax import linen
-
-        dense = linen.Dense(2)
-        jax.eval_shape(lambda x: dense.init(jax.random.key(0), x), x)

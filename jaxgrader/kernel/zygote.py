@@ -31,6 +31,7 @@ from typing import Any
 from jaxgrader.kernel import app, guard, jail, wire
 from jaxgrader.kernel.folders import remove
 from jaxgrader.kernel.inside import CACHE, RUN, USER_ID, Settings
+from jaxgrader.kernel.warm import warm_jax
 
 #: Seconds between two looks at whether anybody still needs this server.
 PERIOD = 1.0
@@ -242,10 +243,10 @@ def preload(modules: list[str]) -> str | None:
     if "jax" in sys.modules:
         from jaxgrader.stablehlo import stock_contexts
 
-        app.warm_tracing()
+        warm_jax()
         stock_contexts()
         if reason := unsafe_to_fork():
-            return f"warming JAX's tracing is not possible: {reason}"
+            return f"warming JAX is not possible: {reason}"
     return None
 
 
