@@ -62,8 +62,20 @@ class Client(AsyncKernelClient):
     """jupyter_client's, which is ready when the kernel is.
 
     Its own waits for 0.2 s until no more outputs have come; here the kernel's word that
-    it is idle again, on that very channel, is enough.
+    it is idle again, on that very channel, is enough. Nor does it listen to the kernel's
+    heart, a thread for each: the provisioner hears of its end.
     """
+
+    def start_channels(
+        self,
+        shell: bool = True,
+        iopub: bool = True,
+        stdin: bool = True,
+        hb: bool = True,
+        control: bool = True,
+    ) -> None:
+        """Open the channels to the kernel, but its heartbeat."""
+        super().start_channels(shell, iopub, stdin, hb=False, control=control)
 
     async def wait_for_ready(self, timeout: float | None = None) -> None:
         """Wait until the kernel answers, and what it shows arrives.
