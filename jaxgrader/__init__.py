@@ -42,6 +42,7 @@
 #   kernel/            TRUST BOUNDARY: warm, jailed kernels; laid out in its __init__.py
 #   comparisons.py     what a check that failed has compared: got and expected
 #   testing.py         what test cells import: asserts on values and on traced programs
+#   references.py      what tests expect, computed once for a class
 #   trees.py           compare trees of arrays, and say everything that differs
 #   exports.py         a call as a program: packed, checked, read and run elsewhere
 #   explain.py         why JAX could not trace a function, in the student's words

@@ -23,6 +23,7 @@ import numpy as np
 from jaxgrader.errors import CourseError, ProgramError
 from jaxgrader.exports import export_call, read_packed
 from jaxgrader.programs import Loop, Program
+from jaxgrader.references import remember
 from jaxgrader.trees import (
     Leaf,
     as_leaf,
@@ -46,6 +47,7 @@ __all__ = [
     "assert_no_unrolling",
     "assert_shape",
     "assert_vectorized",
+    "remember",
     "tolerance",
     "trace",
 ]

@@ -62,8 +62,8 @@ class Client(AsyncKernelClient):
     """jupyter_client's, which is ready when the kernel is.
 
     Its own waits for 0.2 s until no more outputs have come; here the kernel's word that
-    it is idle again, on that very channel, is enough. Nor does it listen to the kernel's
-    heart, a thread for each: the provisioner hears of its end.
+    it is idle again, on that very channel, is enough. Nor does it listen to a kernel's
+    heart, with a thread for each: the provisioner hears of its end.
     """
 
     def start_channels(

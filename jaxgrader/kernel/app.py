@@ -58,12 +58,12 @@ class KernelApp(IPKernelApp):
     def init_kernel(self) -> None:
         # For its debugger, which there is none of, ipykernel looks at every module that
         # is loaded: two thousand pages that this fork would have of its own.
-        seen = ipkernel.sys
-        ipkernel.sys = SimpleNamespace(**{**vars(sys), "modules": {}})  # type: ignore[attr-defined]
+        module: Any = ipkernel
+        module.sys = SimpleNamespace(**{**vars(sys), "modules": {}})
         try:
             super().init_kernel()  # type: ignore[no-untyped-call]
         finally:
-            ipkernel.sys = seen  # type: ignore[attr-defined]
+            module.sys = sys
 
     # There is no connection file: the fork server brings the connection.
     def init_connection_file(self) -> None: ...
@@ -185,7 +185,7 @@ def serve(request: dict[str, Any], tell: Callable[[bytes], object]) -> None:
     sys.argv = ["ipykernel"]
     warnings.filterwarnings("ignore", CACHE_WARNING)
     forget_shared_state()
-    set_cache(os.environ["JAX_COMPILATION_CACHE_DIR"], filling=request.get("fill"))
+    set_cache(os.environ["JAX_COMPILATION_CACHE_DIR"], filling=bool(request["fill"]))
     start_backend(os.environ.get("JAX_PLATFORMS", "cpu"))
     if request["served"]:
         program: Any = importlib.import_module(request["program"])
@@ -221,7 +221,7 @@ def set_cache(folder: str, *, filling: bool) -> None:
 
         jax.config.update("jax_compilation_cache_dir", folder)
         quickly = None if filling else quick.install()
-        lowered.install(Path(folder), quickly and quickly.note)
+        lowered.install(Path(folder), quickly.note if quickly else None)
 
 
 def start_backend(platforms: str) -> None:

@@ -238,7 +238,8 @@ def digest(spelled: Any) -> bytes:
 def install(folder: Path, lowered_from: Note | None = None) -> None:
     """From now on, look for lowered programs in `folder`, and keep new ones there.
 
-    `lowered_from` hears of each module, and of the jaxpr that it was lowered from. Where JAX is not as this module knows it, nothing changes.
+    `lowered_from` hears of each module, and of the jaxpr that it was lowered from.
+    Where JAX is not as this module knows it, nothing changes.
     """
     with contextlib.suppress(ImportError, AttributeError):
         from jax._src.interpreters import mlir

@@ -142,7 +142,7 @@ def install() -> Quick | None:
 
 
 RANDOM = frozenset(
-    "random_bits random_fold_in random_seed random_split threefry2x32".split()
+    ["random_bits", "random_fold_in", "random_seed", "random_split", "threefry2x32"]
 )
 #: A loop that ends when it ends, and what may take more steps than it has numbers.
 LARGE = frozenset(
@@ -155,7 +155,7 @@ LARGE = frozenset(
     regularized_incomplete_beta rng_bit_generator schur select_and_gather_add
     select_and_scatter select_and_scatter_add shard_map sort svd symmetric_product top_k
     triangular_solve tridiagonal tridiagonal_solve while zeta
-    """.split()
+    """.split()  # noqa: SIM905
 )
 #: The function that `install` replaces, as it knows it.
 PARAMETERS = ["backend", "module", "executable_devices", "options", "host_callbacks"]
