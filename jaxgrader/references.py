@@ -75,17 +75,12 @@ def remember(function: Callable[P, R]) -> Callable[P, R]:
 def is_kept(result: Any) -> bool:
     """Whether a result is plain data, and small."""
     try:
-        spelled = spell(result)
+        spell(result)
     except Unknown:
         return False
-    return size_of(spelled) <= RESULT_BYTES
-
-
-def size_of(spelled: Any) -> int:
-    """Return about how many bytes a spelled value has."""
-    if isinstance(spelled, tuple):
-        return 8 + sum(map(size_of, spelled))
-    return len(spelled) if isinstance(spelled, str | bytes) else 8
+    leaves = jax.tree.leaves(result)
+    size = sum(sys.getsizeof(leaf) + getattr(leaf, "nbytes", 0) for leaf in leaves)
+    return size <= RESULT_BYTES
 
 
 def spell(value: Any, seen: tuple[FunctionType, ...] = ()) -> Any:
@@ -98,7 +93,7 @@ def spell(value: Any, seen: tuple[FunctionType, ...] = ()) -> Any:
     if value is None or kind in (bool, int, str, bytes):
         return kind.__name__, value
     if kind in (float, complex):
-        return kind.__name__, repr(value)  # of zero and minus zero, one; and of NaN
+        return kind.__name__, repr(value)  # tells -0.0 from 0.0, and NaN is itself
     if kind in (tuple, list):
         return (kind.__name__, *(spell(each, seen) for each in value))
     if kind is dict:
