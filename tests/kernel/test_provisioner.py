@@ -84,3 +84,13 @@ def test_a_shutdown_removes_the_sockets(start: Start, runtime: Path) -> None:
     kernel.do(kernel.manager.shutdown_kernel())
     assert not folder.exists()
     assert not Path(kernel.manager.ip).parent.is_symlink()
+
+
+def test_ipykernel_lists_no_modules_for_a_debugger(start: Start) -> None:
+    """The list would cost each kernel a copy of two thousand pages."""
+    kernel = start()
+    code = (
+        "import sys, ipykernel.ipkernel\n"
+        "print(get_ipython().kernel._kernel_modules, ipykernel.ipkernel.sys is sys)"
+    )
+    assert kernel.run(code).text == "[] True\n"
