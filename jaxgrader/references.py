@@ -11,15 +11,19 @@ returned, for as long as the process lives.
 Guarantees: a result is used again only for the same code, the same arguments, the same
 values of all names that the code reads, and the same settings of JAX; each caller gets
 a copy of its own. Where one of these is not plain data (a student's function is not,
-wherever it runs), the function is called as if it were not decorated.
+wherever it runs), or is changed by the call, the function is called as if it were not
+decorated. Assumes that nobody changes an installed module, nor NumPy's settings.
 """
 
 import copy
+import dis
 import functools
 import hashlib
+import os
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, ParamSpec, TypeVar
 
@@ -30,9 +34,20 @@ import numpy as np
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: Results that are kept, and bytes that one may have.
-RESULTS, RESULT_BYTES = 1024, 1 << 16
+#: Results that are kept, and bytes that one may have; and what it is found by.
+RESULTS, RESULT_BYTES, KEY_BYTES = 1024, 1 << 16, 1 << 18
+#: Where modules lie that are the same for everybody.
+OURS = Path(__file__).parent
+INSTALLED = sys.prefix, sys.base_prefix, os.path.dirname(os.__file__)
 
+#: By these a function reads what its code does not name.
+REACHING = frozenset(
+    """
+    __dict__ __globals__ __import__ __main__ eval exec gc get_ipython globals input
+    inspect locals open sys vars
+    """.split()  # noqa: SIM905
+)
+WRITING = "STORE_GLOBAL", "DELETE_GLOBAL"
 #: Where a class or a function says that it was made.
 PLACE = "__module__", "__qualname__"
 
@@ -48,19 +63,26 @@ def remember(function: Callable[P, R]) -> Callable[P, R]:
 
     For functions of their arguments alone: no state, no random numbers of NumPy's
     global generator, no printing. Arguments and results are numbers, strings, arrays
-    (NumPy's and JAX's), and tuples, lists and dicts of these.
+    (NumPy's and JAX's), and tuples, lists and dicts of these; a function that changes
+    its arguments is called each time.
     """
+
+    def spelled(args: Any, kwargs: Any) -> Any:
+        """Return what a result is found by; None if that cannot be told."""
+        try:
+            parts = spell_function(function, ()), spell(args), spell(kwargs)
+            small = sum(map(size_of, parts)) <= KEY_BYTES
+            hash(parts)
+        except Exception:  # a student's value may raise anything when it is looked at
+            return None
+        return (*parts, settings()) if small else None
 
     @functools.wraps(function)
     def remembering(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            key = spell_function(function, ()), spell(args), spell(kwargs), settings()
-            hash(key)
-        except Unknown:
-            return function(*args, **kwargs)
-        if key not in _kept:
+        key = spelled(args, kwargs)
+        if key is None or key not in _kept:
             result = function(*args, **kwargs)
-            if not is_kept(result):
+            if key is None or not is_kept(result) or spelled(args, kwargs) != key:
                 return result
             _kept[key] = copy.deepcopy(result)
             if len(_kept) > RESULTS:
@@ -75,41 +97,46 @@ def remember(function: Callable[P, R]) -> Callable[P, R]:
 def is_kept(result: Any) -> bool:
     """Whether a result is plain data, and small."""
     try:
-        spell(result)
-    except Unknown:
+        spelled = spell(result, code=False)
+        arrays = [x for x in jax.tree.leaves(result) if hasattr(x, "nbytes")]
+        size = size_of(spelled) + sum(int(x.nbytes) for x in arrays)
+    except Exception:
         return False
-    leaves = jax.tree.leaves(result)
-    size = sum(sys.getsizeof(leaf) + getattr(leaf, "nbytes", 0) for leaf in leaves)
     return size <= RESULT_BYTES
 
 
-def spell(value: Any, seen: tuple[FunctionType, ...] = ()) -> Any:
+def size_of(spelled: Any) -> int:
+    """Return about how many bytes a spelled value takes."""
+    if isinstance(spelled, tuple):
+        return 64 + sum(map(size_of, spelled))
+    return 64 + (len(spelled) if isinstance(spelled, str | bytes) else 0)
+
+
+def spell(value: Any, seen: tuple[FunctionType, ...] = (), *, code: bool = True) -> Any:
     """Return a tuple that equal values have in common, and no others.
 
     Raises:
-        Unknown: for what is no plain data.
+        Unknown: for what is neither plain data nor, where `code` is allowed, made of
+            code alone.
     """
-    kind = type(value)
+    kind, inner = type(value), functools.partial(spell, seen=seen, code=code)
     if value is None or kind in (bool, int, str, bytes):
         return kind.__name__, value
     if kind in (float, complex):
         return kind.__name__, repr(value)  # tells -0.0 from 0.0, and NaN is itself
     if kind in (tuple, list):
-        return (kind.__name__, *(spell(each, seen) for each in value))
+        return (kind.__name__, *map(inner, value))
     if kind is dict:
-        return (
-            "dict",
-            *((spell(k, seen), spell(v, seen)) for k, v in value.items()),
-        )
+        return ("dict", *((inner(k), inner(v)) for k, v in value.items()))
     if isinstance(value, np.ndarray | np.generic | jax.Array):
         return spell_array(value)
-    if isinstance(value, ModuleType):
+    if not code:
+        raise Unknown(kind)
+    if isinstance(value, ModuleType) and is_installed(value):
         return "module", value.__name__
     if is_imported(value):
         return "imported", value.__module__, value.__qualname__
-    if kind is FunctionType:
-        return spell_function(value, seen)
-    raise Unknown(kind)
+    return spell_function(value, seen)
 
 
 def spell_array(value: Any) -> Any:
@@ -130,12 +157,23 @@ def spell_array(value: Any) -> Any:
     return kind, str(host.dtype), host.shape, weak, content
 
 
+def is_installed(module: Any) -> bool:
+    """Whether a module is Python's, a package's or ours, and not a notebook's."""
+    name = module.__name__
+    if sys.modules.get(name) is not module or name == "__main__":
+        return False
+    file = getattr(module, "__file__", None)
+    return file is None or Path(file).is_relative_to(OURS) or file.startswith(INSTALLED)
+
+
 def is_imported(value: Any) -> bool:
     """Whether a class or function is one that everybody gets by importing it."""
     module, name = (getattr(value, each, None) for each in PLACE)
     if not isinstance(module, str) or not isinstance(name, str):
         return False
-    known = sys.modules.get(module) if module != "__main__" else None
+    known = sys.modules.get(module)
+    if known is None or not is_installed(known):
+        return False
     return getattr(known, name, None) is value
 
 
@@ -147,14 +185,16 @@ def spell_function(function: Any, seen: tuple[FunctionType, ...]) -> Any:
     """
     if is_remembered(function):
         function = function.__wrapped__
-    if not isinstance(function, FunctionType):
+    if not isinstance(function, FunctionType) or function.__dict__:
         raise Unknown(type(function))
     if function in seen:
         return "itself", seen.index(function)
     seen = (*seen, function)
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    around = function.__globals__
-    names = sorted(set(names_in(function.__code__)) & around.keys())
+    around, read = function.__globals__, set(names_in(function.__code__))
+    if read & REACHING or writes(function.__code__):
+        raise Unknown("whatever it finds, or leaves")
+    names = sorted(read & around.keys())
     return (
         "function",
         function.__code__,
@@ -176,6 +216,14 @@ def names_in(code: CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from names_in(constant)
+
+
+@functools.cache
+def writes(code: CodeType) -> bool:
+    """Whether a function changes global names."""
+    inner = (each for each in code.co_consts if isinstance(each, CodeType))
+    own = any(each.opname in WRITING for each in dis.get_instructions(code))
+    return own or any(map(writes, inner))
 
 
 def settings() -> Any:

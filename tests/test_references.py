@@ -1,5 +1,6 @@
 """What is remembered for a class, and above all what is not."""
 
+import copy
 import subprocess
 import sys
 import textwrap
@@ -163,8 +164,12 @@ class Remote:
         "def helper(x): return student(x)\n" + CODE.format("helper(x)"),
         "@remember\ndef reference(x, f=student): return f(x)\n",
         "helpers = [student]\n" + CODE.format("helpers[0](x)"),
+        CODE.format("globals()['student'](x)"),
+        CODE.format("eval('student')(x)"),
+        "import types\nm = types.ModuleType('m')\nm.f = student\n"
+        + CODE.format("m.f(x)"),
+        "def helper(): pass\nhelper.f = student\n" + CODE.format("helper.f(x)"),
     ],
-    ids=["called", "inner", "helper", "default", "list"],
 )
 def test_nothing_of_a_students_reaches_the_next_one(source: str) -> None:
     """The cheat: the first right answer would be everybody's."""
@@ -194,9 +199,60 @@ def test_each_gets_a_copy() -> None:
     assert again["b"] == [1]
 
 
-@pytest.mark.parametrize("result", ["object()", "np.zeros(1 << 20)", "iter([x])"])
+@pytest.mark.parametrize(
+    "result",
+    ["object()", "np.zeros(1 << 20)", "iter([x])", "lambda: 1", "np", "np.float32"],
+)
 def test_what_is_no_small_data_is_computed_each_time(result: str) -> None:
     cell(CODE.format(result))["reference"](1)
+    assert not references._kept
+
+
+@pytest.mark.parametrize(
+    ("source", "argument"),
+    [
+        (CODE.format("x.update(n=x['n'] + 1) or x['n']"), {"n": 0}),
+        (CODE.format("x.__iadd__(1)[0]"), np.zeros(2)),
+        ("W = [0]\n" + CODE.format("W.append(x['n']) or W[-1]"), {"n": 0}),
+    ],
+    ids=["dict", "array", "global"],
+)
+def test_what_changes_something_is_called_each_time(source: str, argument: Any) -> None:
+    for _ in range(2):
+        given = copy.deepcopy(argument)
+        namespace = cell(source)
+        namespace["reference"](given)
+        first = [0] if "W" in namespace else argument
+        assert repr(namespace.get("W", given)) != repr(first)
+    assert not references._kept
+
+
+def test_what_sets_a_name_is_called_each_time() -> None:
+    source = "@remember\ndef reference(x):\n    global W\n    W = x\n    return x\n"
+    for _ in range(2):
+        namespace = cell(source)
+        assert namespace["reference"](3) == namespace["W"]
+
+
+class Broken:
+    """As a student's value that could not cross: whoever looks at it is told."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise ValueError("this value cannot cross")
+
+
+def test_a_value_that_nobody_uses_does_no_harm() -> None:
+    """`x.real` is an attribute, and a student's value has its name."""
+    source = CODE.format("x.real + 1")
+    assert cell(source, real=Broken())["reference"](1) == 2
+
+
+@pytest.mark.parametrize("argument", ["endless", "long"])
+def test_an_argument_that_cannot_be_told_is_passed_on(argument: str) -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    given = endless if argument == "endless" else "x" * (1 << 20)
+    assert cell(CODE.format("type(x).__name__"))["reference"](given) in ("list", "str")
     assert not references._kept
 
 

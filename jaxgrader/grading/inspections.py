@@ -3,8 +3,8 @@
 What it is: it asks the inspector to read or run a program, and remembers its answers.
 What it is not: a reader of programs; to this process they are bytes.
 
-Guarantees: an answer is remembered for those who ask about the same program, and
-about all others that its inspector had been given, if there were any. Most of a class
+Guarantees: an answer is remembered for those who ask the same, and asked before
+whatever else its inspector had been asked, if there was anything. Most of a class
 traces to the same few programs, and asking again costs more than most tests. A program
 that breaks into its inspector can then spoil the answers about itself, and about what
 is traced beside it, but never those of a submission that does not trace it.
@@ -37,8 +37,8 @@ class Inspections:
     def __init__(self, connect: Callable[[], socket.socket | None]) -> None:
         self.connect = connect
         self.inspector: socket.socket | None = None
-        #: The programs that this submission has asked about, and those of them that
-        #: this inspector was given.
+        #: Digests of what this submission has asked, and of what it asked this
+        #: inspector.
         self.asked: set[bytes] = set()
         self.given: set[bytes] = set()
         self.remembered: OrderedDict[bytes, tuple[bytes, bytes]] = OrderedDict()
@@ -59,16 +59,16 @@ class Inspections:
             WireError: if it ended, took too long, or did not answer in frames; or if
                 the body cannot cross.
         """
-        program = body["program"]
-        request = b"".join(wire.encode(kind, body))
-        self.asked.add(program)
-        for programs in ({program}, self.asked):
-            key = key_of(request, programs)
+        request = hashlib.sha256(b"".join(wire.encode(kind, body))).digest()
+        self.asked.add(request)
+        for together in ({request}, self.asked):
+            key = key_of(request, together)
             if (answer := self.remembered.get(key)) is not None:
                 self.remembered.move_to_end(key)
                 return wire.decode(*answer)
-        self.given.add(program)
-        key = key_of(request, {program} if self.given == {program} else self.asked)
+        self.given.add(request)
+        reading = kind == "read"
+        key = key_of(request, {request} if self.given == {request} else self.asked)
         try:
             kind, value = self.exchange(kind, body)
         except wire.WireError:
@@ -77,7 +77,8 @@ class Inspections:
                 raise
             # The interpreter may have given up, and its process with it.
             return self.ask("compile", body)
-        self.remember(key, kind, value)
+        if kind == "value" or reading:  # a program may fail to run for lack of memory
+            self.remember(key, kind, value)
         return kind, value
 
     def exchange(self, kind: str, body: dict[str, Any]) -> tuple[str, Any]:
@@ -98,10 +99,9 @@ class Inspections:
             self.remembered.popitem(last=False)
 
 
-def key_of(request: bytes, programs: set[bytes]) -> bytes:
+def key_of(request: bytes, together: set[bytes]) -> bytes:
     """Return what an answer is remembered by: all that can have made it what it is."""
-    parts = [request, *sorted(programs)]
-    return hashlib.sha256(b"".join(hashlib.sha256(p).digest() for p in parts)).digest()
+    return hashlib.sha256(b"".join([request, *sorted(together)])).digest()
 
 
 NO_INSPECTOR = "the inspector, which reads traced programs, did not start"

@@ -1,8 +1,9 @@
 """Enter the jail: what a fork does to itself before it runs anything of a student's.
 
-What it is: the inner layer. The kernel's first process calls `enter`, then forks the
-kernel, which calls `confine`. What it is not: the outer layer, which is bubblewrap's
-(`sandbox.py`), nor the limits over time, which `guard.py` watches.
+What it is: the inner layer. The fork server forks the guard into new namespaces; the
+guard mounts what is private, and forks the kernel, which confines itself. What it is
+not: the outer layer, which is bubblewrap's (`sandbox.py`), nor the limits over time,
+which `guard.py` watches.
 
 Guarantees, at level strict: own user, pid, mount, network, ipc, uts and cgroup
 namespaces, no capability, no new privileges, a seccomp filter, Landlock, rlimits. Each
@@ -31,7 +32,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _python_libc = ctypes.PyDLL(None, use_errno=True)
 _python_libc.syscall.restype = ctypes.c_long
 
-#: The number of the system call; its first argument is the flags (but on s390).
+#: The number of the system call; its first argument is the flags. (It is the
+#: second one on s390, for which there is no jaxlib.)
 CLONE = seccomp.resolve_syscall(seccomp.Arch.NATIVE, "clone")
 
 #: <sched.h>

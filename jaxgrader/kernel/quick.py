@@ -64,14 +64,14 @@ class Quick:
 
     def note(self, module: Any, jaxpr: Any) -> None:
         """Hear of a module, and of the jaxpr that it was lowered from."""
-        self.jaxprs[module] = jaxpr
+        with contextlib.suppress(TypeError):
+            self.jaxprs[module] = jaxpr
 
     def is_small(self, module: Any) -> bool:
         """Whether a program's work is known, and small."""
-        jaxpr = self.jaxprs.get(module)
         try:
-            return jaxpr is not None and work(jaxpr.jaxpr) <= SMALL
-        except Unknown:
+            return work(self.jaxprs[module].jaxpr) <= SMALL
+        except Exception:  # Unknown, or a jaxpr as no JAX before had it
             return False
 
 
@@ -147,14 +147,15 @@ RANDOM = frozenset(
 #: A loop that ends when it ends, and what may take more steps than it has numbers.
 LARGE = frozenset(
     """
-    bessel_i0e bessel_i1e cholesky cholesky_update conv_general_dilated cumlogsumexp
-    cummax cummin cumprod cumsum custom_partitioning eig eigh ffi_call fft geqp3 geqrf
-    hessenberg householder_product igamma igamma_grad_a igammac io_callback lu ormqr
-    pallas_call polygamma pure_callback qr ragged_dot_general random_gamma
-    reduce_window reduce_window_max reduce_window_min reduce_window_sum
-    regularized_incomplete_beta rng_bit_generator schur select_and_gather_add
-    select_and_scatter select_and_scatter_add shard_map sort svd symmetric_product top_k
-    triangular_solve tridiagonal tridiagonal_solve while zeta
+    approx_top_k bessel_i0e bessel_i1e call_exported cholesky cholesky_update
+    conv_general_dilated cumlogsumexp cummax cummin cumprod cumsum custom_partitioning
+    eig eigh ffi_call fft geqp3 geqrf hessenberg householder_product igamma
+    igamma_grad_a igammac io_callback lu ormqr pallas_call polygamma pure_callback qr
+    ragged_dot_general random_gamma reduce_window reduce_window_max reduce_window_min
+    reduce_window_sum regularized_incomplete_beta rng_bit_generator scaled_dot
+    scaled_matmul_wrapper schur select_and_gather_add select_and_scatter
+    select_and_scatter_add shard_map sort svd symmetric_product top_k triangular_solve
+    tridiagonal tridiagonal_solve while zeta
     """.split()  # noqa: SIM905
 )
 #: The function that `install` replaces, as it knows it.

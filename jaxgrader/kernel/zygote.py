@@ -1,9 +1,9 @@
 """The fork server: JAX and Flax imported once, one fork per kernel.
 
 What it is: a process with one thread, started by `provisioner.py` inside bubblewrap,
-that imports the preload list, warms JAX's tracing and then forks a guard for each
-connection. What it is not: a place for student code, gradebooks, tests or nbgrader:
-whatever is loaded here can be read in every fork.
+that imports the preload list, warms JAX and then forks a guard for each connection.
+What it is not: a place for student code, gradebooks, tests or nbgrader: whatever is
+loaded here can be read in every fork.
 
 Guarantees: before each fork there is one thread and no XLA backend; else it refuses,
 with the name of the module that broke it. It ends when it has been idle for a while,
@@ -133,7 +133,7 @@ class Server:
         """
         ours, theirs = socket.socketpair()
         strict = self.settings.level == "strict"
-        with ours:
+        with ours, theirs:
             pid = jail.fork_into_namespaces() if strict else os.fork()
             if pid == 0:
                 self.become_guard(connection, sockets, user_id, theirs)

@@ -1,4 +1,4 @@
-"""A fork into new namespaces, as good a fork as Python's own; and the memory of both."""
+"""A fork into new namespaces, as good as Python's own; and the memory of both."""
 
 import subprocess
 import sys
@@ -24,7 +24,8 @@ def test_the_child_is_the_first_process_of_its_namespaces() -> None:
         from jaxgrader.kernel import jail
 
         def spaces():
-            return [os.readlink(f"/proc/self/ns/{{kind}}") for kind in {kinds!r}.split()]
+            kinds = {kinds!r}.split()
+            return [os.readlink(f"/proc/self/ns/{{kind}}") for kind in kinds]
 
         before = spaces()
         out, into = os.pipe()
@@ -108,14 +109,12 @@ def test_memory_is_gathered_where_the_system_can() -> None:
         at = -(-first // page) * page
         libc = ctypes.CDLL(None)
         one = ctypes.c_void_p(at), ctypes.c_size_t(page)
+        before = in_huge_pages()  # some, where the system gives them to everybody
         can = libc.madvise(*one, zygote.MADV_COLLAPSE) == 0
         zygote.gather_memory()
         assert held[:] == b"x" * len(held)
         gathered = in_huge_pages()
-        if can:
-            assert gathered >= 14 << 20, gathered
-            assert gathered < 64 << 20, "what is empty stays empty"
-        else:
-            assert gathered == 0
+        assert gathered >= (14 << 20 if can else before), gathered
+        assert gathered < 64 << 20, "what is empty stays empty"
     """
     run(code)

@@ -36,24 +36,24 @@ def test_a_product_takes_a_step_for_each_multiplication() -> None:
 
 @pytest.mark.parametrize("turns", [1, 10])
 def test_a_loop_takes_its_turns(turns: int) -> None:
-    def loop(x: jax.Array) -> jax.Array:
+    def loop(x: Any) -> Any:
         return jax.lax.scan(lambda c, _: (c * 2, None), x, None, length=turns)[0]
 
     assert turns * 25 <= work_in(loop, X) <= turns * 25 + 30
 
 
 def test_loops_in_functions_in_loops_are_seen() -> None:
-    def inner(x: jax.Array) -> jax.Array:
+    def inner(x: Any) -> Any:
         return jax.lax.fori_loop(0, 20, lambda _, c: c * 2, x)
 
-    def outer(x: jax.Array) -> jax.Array:
+    def outer(x: Any) -> Any:
         return jax.lax.fori_loop(0, 30, lambda _, c: jax.jit(inner)(c), x)
 
     assert work_in(outer, X) >= 20 * 30 * 25
 
 
 def test_the_dearest_branch_counts() -> None:
-    def choose(x: jax.Array) -> jax.Array:
+    def choose(x: Any) -> Any:
         return jax.lax.cond(x.sum() > 0, lambda y: y, lambda y: y @ y.T @ y, x)
 
     assert work_in(choose, X) > work_in(lambda x: x @ x.T @ x, X)
@@ -77,18 +77,10 @@ def test_what_may_take_long_is_not_small(function: Function) -> None:
 
 
 def test_whatever_is_large_is_not_counted_to_its_end() -> None:
-    def deep(x: jax.Array, levels: int = 40) -> jax.Array:
-        for _ in range(levels):
-            x = double(double, x)
-        return x
-
-    def double(_: Any, x: jax.Array) -> jax.Array:
-        return x + x
-
-    jaxpr = jax.make_jaxpr(deep)(X)
+    doubled: Any = jax.jit(lambda x: x + x)
     for _ in range(40):  # each calls the one before twice
-        inner = jax.jit(jax.core.jaxpr_as_fun(jaxpr))
-        jaxpr = jax.make_jaxpr(lambda x, f=inner: f(*f(x)))(X)
+        doubled = jax.jit(lambda x, f=doubled: f(f(x)))
+    jaxpr = jax.make_jaxpr(doubled)(X)
     assert quick.SMALL < quick.work(jaxpr.jaxpr) < 3 * quick.SMALL
 
 
@@ -108,9 +100,7 @@ class Compiler:
         host_callbacks: Any,
     ) -> Any:
         self.told.append(dict(options.env_option_overrides))
-        return self.real(
-            backend, module, executable_devices, options, host_callbacks
-        )
+        return self.real(backend, module, executable_devices, options, host_callbacks)
 
 
 @pytest.fixture
@@ -134,10 +124,10 @@ def scaled(x: Any) -> Any:
 
 
 def test_a_small_program_is_compiled_quickly(told: list[dict[str, Any]]) -> None:
-    x = jnp.asarray(X)
+    x = jax.device_put(X)
     got = jax.jit(lambda x: scaled(x))(x)
     assert told == [QUICKLY]
-    np.testing.assert_allclose(got, np.tanh(X) * 3.5, rtol=1e-6)
+    np.testing.assert_allclose(got, np.tanh(X) * 3.5, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -151,12 +141,12 @@ def test_a_small_program_is_compiled_quickly(told: list[dict[str, Any]]) -> None
 def test_all_others_are_compiled_as_ever(
     told: list[dict[str, Any]], function: Function, x: Any
 ) -> None:
-    jax.jit(function)(jnp.asarray(x))
+    jax.jit(function)(jax.device_put(x))
     assert told == [{}]
 
 
 def test_who_chooses_gets_what_they_chose(told: list[dict[str, Any]]) -> None:
-    own = {"xla_backend_optimization_level": 1}
+    own: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}
     program = jax.jit(lambda x: scaled(x) + 1).lower(X)
     program.compile(own)
     assert told == [own]
@@ -166,10 +156,10 @@ def test_an_xla_without_the_options_compiles_as_ever(
     told: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quick, "QUICKLY", [("xla_no_such_option", 1)])
-    x = jnp.asarray(X)
+    x = jax.device_put(X)
     for number in (2, 3):
         got = jax.jit(lambda x, n=number: scaled(x) + n)(x)
-        np.testing.assert_allclose(got, np.tanh(X) * 3.5 + number, rtol=1e-6)
+        np.testing.assert_allclose(got, np.tanh(X) * 3.5 + number, rtol=1e-5, atol=1e-6)
     assert told == [{"xla_no_such_option": 1}, {}, {}]
 
 
