@@ -7,8 +7,9 @@ comes of it runs up to six times as long. So a program whose work is small, and 
 from its jaxpr, is compiled the quick way.
 
 Guarantees: a program of more than `SMALL` steps, or of an unknown number, is compiled
-as JAX compiles it; so is one whose author chose how. Both ways compute the same up to
-rounding. Assumes the JAX that `install` recognises; any other is left as it is.
+as JAX compiles it; so is one for which its author gave JAX options. Both ways compute
+the same up to rounding. Assumes the JAX that `install` recognises; any other is left as
+it is.
 """
 
 import contextlib
