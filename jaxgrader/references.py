@@ -19,6 +19,7 @@ import copy
 import dis
 import functools
 import hashlib
+import itertools
 import os
 import sys
 from collections import OrderedDict
@@ -143,7 +144,7 @@ def spell_array(value: Any) -> Any:
     """Spell an array by its kind, type, shape and content. Raises `Unknown`."""
     kind, weak = type(value).__name__, bool(getattr(value, "weak_type", False))
     known = isinstance(value, np.generic | jax.Array) or type(value) is np.ndarray
-    if not known or isinstance(value, jax.core.Tracer) or value.dtype == object:
+    if not known or isinstance(value, jax.core.Tracer):
         raise Unknown(kind)
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         kind += str(jax.random.key_impl(value))
@@ -191,7 +192,7 @@ def spell_function(function: Any, seen: tuple[FunctionType, ...]) -> Any:
         return "itself", seen.index(function)
     seen = (*seen, function)
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    around, read = function.__globals__, set(names_in(function.__code__))
+    around, read = function.__globals__, names_in(function.__code__)
     if read & REACHING or writes(function.__code__):
         raise Unknown("whatever it finds, or leaves")
     names = sorted(read & around.keys())
@@ -210,20 +211,25 @@ def is_remembered(function: Any) -> bool:
     return isinstance(function, FunctionType) and function.__globals__ is globals()
 
 
-def names_in(code: CodeType) -> Iterator[str]:
-    """Yield the names that a function reads, or that its inner ones do."""
-    yield from code.co_names
+def codes_in(code: CodeType) -> Iterator[CodeType]:
+    """Yield a function's code, and that of its inner ones."""
+    yield code
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from names_in(constant)
+            yield from codes_in(constant)
+
+
+@functools.cache
+def names_in(code: CodeType) -> frozenset[str]:
+    """Return the names that a function reads, or that its inner ones do."""
+    return frozenset(name for each in codes_in(code) for name in each.co_names)
 
 
 @functools.cache
 def writes(code: CodeType) -> bool:
-    """Whether a function changes global names."""
-    inner = (each for each in code.co_consts if isinstance(each, CodeType))
-    own = any(each.opname in WRITING for each in dis.get_instructions(code))
-    return own or any(map(writes, inner))
+    """Whether a function changes global names, or an inner one does."""
+    steps = itertools.chain.from_iterable(map(dis.get_instructions, codes_in(code)))
+    return any(step.opname in WRITING for step in steps)
 
 
 def settings() -> Any:
