@@ -16,14 +16,12 @@ decorated. Assumes that nobody changes an installed module, nor NumPy's settings
 """
 
 import copy
-import dis
 import functools
 import hashlib
-import itertools
 import os
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, ParamSpec, TypeVar
@@ -48,7 +46,6 @@ REACHING = frozenset(
     inspect locals open sys vars
     """.split()  # noqa: SIM905
 )
-WRITING = "STORE_GLOBAL", "DELETE_GLOBAL"
 #: Where a class or a function says that it was made.
 PLACE = "__module__", "__qualname__"
 
@@ -193,8 +190,8 @@ def spell_function(function: Any, seen: tuple[FunctionType, ...]) -> Any:
     seen = (*seen, function)
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
     around, read = function.__globals__, names_in(function.__code__)
-    if read & REACHING or writes(function.__code__):
-        raise Unknown("whatever it finds, or leaves")
+    if read & REACHING:
+        raise Unknown("whatever it finds")
     names = sorted(read & around.keys())
     return (
         "function",
@@ -211,25 +208,11 @@ def is_remembered(function: Any) -> bool:
     return isinstance(function, FunctionType) and function.__globals__ is globals()
 
 
-def codes_in(code: CodeType) -> Iterator[CodeType]:
-    """Yield a function's code, and that of its inner ones."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from codes_in(constant)
-
-
 @functools.cache
 def names_in(code: CodeType) -> frozenset[str]:
-    """Return the names that a function reads, or that its inner ones do."""
-    return frozenset(name for each in codes_in(code) for name in each.co_names)
-
-
-@functools.cache
-def writes(code: CodeType) -> bool:
-    """Whether a function changes global names, or an inner one does."""
-    steps = itertools.chain.from_iterable(map(dis.get_instructions, codes_in(code)))
-    return any(step.opname in WRITING for step in steps)
+    """Return the names that a function reads or sets, or that its inner ones do."""
+    inner = (each for each in code.co_consts if isinstance(each, CodeType))
+    return frozenset(code.co_names).union(*map(names_in, inner))
 
 
 def settings() -> Any:
