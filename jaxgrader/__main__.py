@@ -11,7 +11,11 @@ sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 
 def main() -> None:
-    """Run the program."""
+    """Run the program; where it will have workers, they start beside it."""
+    if sys.argv[1:2] == ["autograde"]:
+        from jaxgrader.batch import local
+
+        local.preload()
     from jaxgrader import cli
 
     cli.main()

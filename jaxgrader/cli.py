@@ -28,7 +28,7 @@ from jaxgrader.authoring import WarmCache
 from jaxgrader.autograde import Batch, Finished, Plan, check_machine, prepare
 from jaxgrader.batch.dask import dask
 from jaxgrader.batch.jobs import Slots
-from jaxgrader.batch.local import local, serial
+from jaxgrader.batch.local import PRELOAD, local, serial
 from jaxgrader.converters import Autograde
 from jaxgrader.course import Course, read_these
 from jaxgrader.errors import JaxgraderError
@@ -328,7 +328,7 @@ class BatchApp(NbGrader):
         if self.executor == "serial":
             return serial()
         count = min(self.workers, jobs)
-        return local(count, course.longest(), ["jaxgrader.worker"])
+        return local(count, course.longest(), PRELOAD)
 
     def permissions(self) -> int:
         """Return the permissions of autograded files: nbgrader's setting."""

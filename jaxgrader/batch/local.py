@@ -13,10 +13,28 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from jaxgrader.batch.jobs import Slots, WorkerLost
+
+
+#: What a command's workers import.
+PRELOAD = ["__main__", "jaxgrader.worker"]
+
+
+def preload() -> None:
+    """Start the process that workers are forked from, and let it import what they need.
+
+    It takes as long as the imports of a command: begun before those, it takes no time.
+    """
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator decides
+    try:
+        forkserver.set_forkserver_preload(PRELOAD)
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Serial(Executor):
@@ -44,7 +62,7 @@ class Processes(Executor):
         # Workers are forked from a process that has imported what they need and has
         # one thread; this one has more.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["__main__", *preload])
+        context.set_forkserver_preload(preload)
         shares = shares_of(sorted(os.sched_getaffinity(0)), count)
         self.workers = [Worker(context, share, deadline) for share in shares]
         self.idle: queue.LifoQueue[Worker] = queue.LifoQueue()

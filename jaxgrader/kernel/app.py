@@ -24,7 +24,7 @@ from jupyter_client.session import Session
 from traitlets.config import Config
 from zmq.eventloop.zmqstream import ZMQStream
 
-from jaxgrader.kernel import lowered, quick
+from jaxgrader.kernel import cache, lowered, quick
 
 
 class LocalPub(IOPubThread):
@@ -185,7 +185,8 @@ def serve(request: dict[str, Any], tell: Callable[[bytes], object]) -> None:
     sys.argv = ["ipykernel"]
     warnings.filterwarnings("ignore", CACHE_WARNING)
     forget_shared_state()
-    set_cache(os.environ["JAX_COMPILATION_CACHE_DIR"], filling=bool(request["fill"]))
+    own = os.environ["JAX_COMPILATION_CACHE_DIR"]
+    set_cache(own, None if request["fill"] else Path(request["cache"]))
     start_backend(os.environ.get("JAX_PLATFORMS", "cpu"))
     if request["served"]:
         program: Any = importlib.import_module(request["program"])
@@ -211,17 +212,21 @@ def forget_shared_state() -> None:
         numpy.random.seed()
 
 
-def set_cache(folder: str, *, filling: bool) -> None:
-    """Tell JAX, which was imported long ago, where its compilation cache is.
+def set_cache(own: str, shared: Path | None) -> None:
+    """Tell JAX, which was imported long ago, where compiled programs are.
 
-    What goes into everybody's is compiled as well as can be.
+    Everybody's are in `shared`, which nobody writes to; without one, this kernel fills
+    it, and what goes into everybody's is compiled as well as can be.
     """
     if "jax" in sys.modules:
         import jax
 
-        jax.config.update("jax_compilation_cache_dir", folder)
-        quickly = None if filling else quick.install()
-        lowered.install(Path(folder), quickly.note if quickly else None)
+        jax.config.update("jax_compilation_cache_dir", own)
+        quickly = None
+        if shared is not None:
+            cache.read_also(shared)
+            quickly = quick.install()
+        lowered.install(Path(own), shared, quickly.note if quickly else None)
 
 
 def start_backend(platforms: str) -> None:

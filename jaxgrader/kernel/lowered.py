@@ -235,31 +235,39 @@ def digest(spelled: Any) -> bytes:
     return hashlib.sha256(marshal.dumps(spelled, 2)).digest()
 
 
-def install(folder: Path, lowered_from: Note | None = None) -> None:
-    """From now on, look for lowered programs in `folder`, and keep new ones there.
+def install(
+    folder: Path, shared: Path | None = None, lowered_from: Note | None = None
+) -> None:
+    """From now on, look for lowered programs in folders, and keep new ones in `folder`.
 
     `lowered_from` hears of each module, and of the jaxpr that it was lowered from.
     Where JAX is not as this module knows it, nothing changes.
     """
     with contextlib.suppress(ImportError, AttributeError):
+        from jax._src import cache_key
         from jax._src.interpreters import mlir
 
-        lower = mlir.lower_jaxpr_to_module
-        if list(inspect.signature(lower).parameters) == PARAMETERS:
+        lower, add_to_key = mlir.lower_jaxpr_to_module, cache_key._hash_computation
+        known = inspect.signature(lower).parameters, inspect.signature(add_to_key)
+        if (list(known[0]), list(known[1].parameters)) == (PARAMETERS, KEY_PARAMETERS):
             start_lapack()
-            looking_up = LookingUp(folder, lowered_from or (lambda module, jaxpr: None))
+            folders = [folder] if shared is None else [shared, folder]
+            looking_up = LookingUp(folders, lowered_from or (lambda module, jaxpr: None))
             mlir.make_ir_context = looking_up.make_ir_context
             mlir.lower_jaxpr_to_module = looking_up
+            cache_key._hash_computation = looking_up.add_to_key
 
 
 class LookingUp:
-    """Takes the place of JAX's `lower_jaxpr_to_module`, and looks into `folder` first.
+    """Takes the place of JAX's `lower_jaxpr_to_module`, and looks into `folders` first.
 
     What it returns once, it returns again: JAX finds the compiled program by the
     module. So a function that is made anew in each call is loaded, or compiled, once.
+    New entries go into the last folder.
     """
 
-    def __init__(self, folder: Path, note: Note) -> None:
+    def __init__(self, folders: list[Path], note: Note) -> None:
+        from jax._src import cache_key
         from jax._src import config
         from jax._src.interpreters import mlir
 
@@ -267,14 +275,17 @@ class LookingUp:
 
         held = config.config._value_holders
         self.settings = [held[name] for name in SETTINGS if name in held]
-        self.folder, self.note = folder, note
+        self.folders, self.note = folders, note
         self.speller = Speller()
         self.lower = mlir.lower_jaxpr_to_module
+        self.add_text_to_key = cache_key._hash_computation
         self.full_context = mlir.make_ir_context
         self.small_context = make_context
         #: Whether this thread is to lower in a small context.
         self.here = threading.local()
         self.known: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+        #: The names of modules that were looked up.
+        self.names: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 
     def __call__(self, module_name: str, jaxpr: Any, **rest: Any) -> Any:
         made = self.look(module_name, jaxpr, rest)
@@ -294,7 +305,8 @@ class LookingUp:
             found = self.lowered(module_name, jaxpr, rest)
             if found.keepalive or found.host_callbacks or calls_out(found.module):
                 return found
-            keep(self.folder / name, found.module)
+            keep(self.folders[-1] / name, found.module)
+        self.names[found.module] = name
         self.known.pop(key, None)  # it becomes the newest
         self.known[key] = found
         if len(self.known) > KNOWN:
@@ -324,18 +336,34 @@ class LookingUp:
         from jax._src.interpreters import mlir
         from jaxlib.mlir import ir
 
-        with contextlib.suppress(OSError, ir.MLIRError, ValueError):
-            module = ir.Module.parse(read(self.folder / name), self.small_context())
-            state = mlir.ShapePolyLoweringState((), tuple(platforms))
-            return mlir.LoweringResult(module, [], [], state)
+        for folder in self.folders:
+            with contextlib.suppress(OSError, ir.MLIRError, ValueError):
+                module = ir.Module.parse(read(folder / name), self.small_context())
+                state = mlir.ShapePolyLoweringState((), tuple(platforms))
+                return mlir.LoweringResult(module, [], [], state)
         return None
+
+    def add_to_key(self, key: Any, module: Any, ignore_callbacks: Any) -> None:
+        """Take the place of JAX's function that adds a module to the cache's key.
+
+        JAX writes the module down, which takes as long as to look it up; its name
+        tells as much.
+        """
+        if (name := self.names.get(module)) is not None:
+            key.update(name.encode())
+        else:
+            self.add_text_to_key(key, module, ignore_callbacks)
 
     def lowered(self, module_name: str, jaxpr: Any, rest: dict[str, Any]) -> Any:
         """Lower a program in a small context, or if that does not do, in JAX's own."""
-        with contextlib.suppress(Exception), self.small_contexts():
-            return self.lower(module_name, jaxpr, **rest)
-        # It is made of another dialect, or it is wrong, and JAX says how.
-        return self.lower(module_name, jaxpr, **rest)
+        try:
+            with self.small_contexts():
+                made = self.lower(module_name, jaxpr, **rest)
+        except Exception:
+            # It is made of another dialect, or it is wrong, and JAX says how.
+            made = self.lower(module_name, jaxpr, **rest)
+        without_locations(made.module)
+        return made
 
     @contextlib.contextmanager
     def small_contexts(self) -> Iterator[None]:
@@ -388,16 +416,23 @@ def read(path: Path) -> bytes:
     return content[DIGEST:]
 
 
-def keep(path: Path, module: Any) -> None:
-    """Write a module to a file, at once and whole, if there is room for it."""
+def without_locations(module: Any) -> None:
+    """Forget where a module's operations stood in somebody's code.
+
+    XLA writes each into the compiled program, and reads it with it: a sixth of what
+    loading a program takes.
+    """
     from jaxlib.mlir import passmanager
 
     with module.context:
-        copy = module.operation.clone()
         strip = passmanager.PassManager.parse("builtin.module(strip-debuginfo)")
-        strip.run(copy)
-        written = io.BytesIO()
-        copy.write_bytecode(file=written)
+        strip.run(module.operation)
+
+
+def keep(path: Path, module: Any) -> None:
+    """Write a module to a file, at once and whole, if there is room for it."""
+    written = io.BytesIO()
+    module.operation.write_bytecode(file=written)
     content = written.getvalue()
     with contextlib.suppress(OSError):
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
@@ -421,7 +456,8 @@ SETTINGS = (
     "jax_memory_fitting_effort",
     "jax_compiler_enable_remat_pass",
 )
-#: The function that `install` replaces, as it knows it.
+#: The functions that `install` replaces, as it knows them.
+KEY_PARAMETERS = ["hash_obj", "module", "ignore_callbacks"]
 PARAMETERS = [
     "module_name",
     "jaxpr",

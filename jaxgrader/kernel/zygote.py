@@ -35,6 +35,9 @@ from jaxgrader.kernel.warm import warm_jax
 
 #: Seconds between two looks at whether anybody still needs this server.
 PERIOD = 1.0
+#: Objects that are new when kernels look for cycles among them: Python's own 700 are
+#: a program of JAX's, or less.
+COLLECT = 10_000
 #: <linux/mman.h>, and bytes: x86's; where they are larger, less is gathered.
 MADV_COLLAPSE, HUGE_PAGE = 25, 2 << 20
 
@@ -286,6 +289,7 @@ def main() -> None:
     refusal = preload(settings.preload)
     gc.collect()
     gc.freeze()
+    gc.set_threshold(COLLECT)
     gather_memory()
     listener = socket.socket(fileno=settings.listener)
     server = Server(settings, listener, jail.build_filter(settings.level), refusal)

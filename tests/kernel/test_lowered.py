@@ -136,3 +136,42 @@ def test_another_jax_is_left_as_it_is(tmp_path: Path) -> None:
         assert mlir.lower_jaxpr_to_module is other
         """
     run(code, tmp_path)
+
+
+def test_what_was_looked_up_has_its_name_in_the_caches_key(tmp_path: Path) -> None:
+    """A second process finds what the first compiled, and nobody writes a module down.
+
+    Programs that differ by a number differ in their names, and in what they compute.
+    """
+    code = """
+        from jax._src import cache_key
+        hits = []
+        def note(event, **rest):
+            if event.endswith("/cache_hits"):
+                hits.append(event)
+        jax.monitoring.register_event_listener(note)
+        jax.config.update("jax_compilation_cache_dir", sys.argv[1])
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        lowered.install(Path(sys.argv[1]))
+        cache_key._serialize_ir = None  # what is written down fails from here
+        for number in (2, 3):
+            assert np.asarray(jax.jit(lambda x: x * number)(x))[0] == number
+        assert len(hits) == {hits}, hits
+        """
+    run(code.replace("{hits}", "0"), tmp_path)
+    run(code.replace("{hits}", "2"), tmp_path)
+
+
+def test_a_compiled_program_does_not_say_where_its_operations_stood(
+    tmp_path: Path,
+) -> None:
+    code = """
+        lowered.install(Path(sys.argv[1]))
+        for _ in range(2):  # lowered here, and found
+            program = jax.jit(lambda x: jax.numpy.tanh(x) * 3).lower(x)
+            assert "tanh" in program.as_text()
+            assert "metadata=" not in program.compile().as_text()
+            jax.clear_caches()
+        """
+    run(code, tmp_path)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,3 +139,18 @@ def test_the_settings_name_the_server(runtime: Path) -> None:
     for name, value in {"level": "basic", "readable": ["/srv"], "preload": []}.items():
         other = server_for(Sandbox(config=Config({"Sandbox": {name: value}})))
         assert other.folder != plain.folder
+
+
+def test_kernels_look_for_cycles_less_often_than_python_does(start: Start) -> None:
+    """Each look of a kernel's costs what its tracing of a small function does."""
+    code = """
+    import gc
+    looks = []
+    gc.callbacks.append(lambda phase, info: looks.append(phase))
+    kept = [[] for _ in range(5000)]
+    print(gc.get_freeze_count() > 100_000, looks)
+    kept = [[] for _ in range(20000)]
+    print(len(looks) > 0)
+    """
+    lines = start().run(textwrap.dedent(code)).text.splitlines()
+    assert lines == ["True []", "True"]
