@@ -20,8 +20,8 @@ from typing import Any
 from jaxgrader.batch.jobs import Slots, WorkerLost
 
 
-#: What a command's workers import.
-PRELOAD = ["__main__", "jaxgrader.worker"]
+#: What a command's workers import: what the program does before all else comes first.
+PRELOAD = ["jaxgrader.__main__", "jaxgrader.worker"]
 
 
 def preload() -> None:

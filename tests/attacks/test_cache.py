@@ -8,6 +8,8 @@ import pytest
 from tests.attacks.persons import Kernel, Kernels, Person
 
 OWN = "/var/cache/jaxgrader"
+#: Where a strict jail shows everybody's entries; at basic they have their own path.
+SHARED = "/var/lib/jaxgrader/cache"
 #: Compile a function; print its value, and how many programs came from the cache.
 COMPILE = """
 import jax
@@ -61,32 +63,31 @@ def test_the_cache_is_used(start: Kernels, entry: Path) -> None:
 
 
 def poison(path: str, how: str) -> None:
-    """Change an entry through whatever leads to it."""
+    """Change an entry, or what its folder holds."""
     import os
 
     if how == "link":
-        path = os.path.join("/var/cache/jaxgrader", os.path.basename(path))
-    elif how == "target":
-        link = os.path.join("/var/cache/jaxgrader", os.path.basename(path))
-        path = os.path.realpath(link)
+        os.symlink(path, "/var/cache/jaxgrader/link")
+        path = "/var/cache/jaxgrader/link"
     elif how == "beside":
-        path = f"/var/lib/jaxgrader/cache/{os.path.basename(path)}-2"
+        path = f"{path}-2"
     elif how == "remove":
-        os.unlink(os.path.realpath(f"/var/cache/jaxgrader/{os.path.basename(path)}"))
+        os.unlink(path)
     elif how == "rename":
         with open("/var/cache/jaxgrader/new", "w") as file:
             file.write("poison")
-        os.rename("/var/cache/jaxgrader/new", f"/var/lib/jaxgrader/cache/{how}")
+        os.rename("/var/cache/jaxgrader/new", path)
     with open(path, "r+b" if how != "beside" else "wb") as file:
         file.truncate(10)
 
 
-HOWS = ["path", "link", "target", "beside", "remove", "rename"]
+HOWS = ["write", "link", "beside", "remove", "rename"]
 
 
 def test_poison(either: Kernel, entry: Path) -> None:
     before = {path: path.read_bytes() for path in entry.parent.iterdir()}
-    either.cannot(poison, [(str(entry), how) for how in HOWS])
+    paths = [str(entry), f"{SHARED}/{entry.name}"]
+    either.cannot(poison, [(path, how) for path in paths for how in HOWS])
     assert {path: path.read_bytes() for path in entry.parent.iterdir()} == before
 
 
@@ -94,11 +95,11 @@ def test_poison_in_a_folder_of_its_own(start: Kernels, entry: Path) -> None:
     """A kernel may deceive itself, and nobody else."""
     kernel = start()
     code = (
-        f"import os\npath = '{OWN}/{entry.name}'\n"
-        "os.unlink(path); open(path, 'w').write('poison')\n"
+        f"open('{OWN}/{entry.name}', 'w').write('poison')\n"
         f"open('{OWN}/another', 'w').write('poison')"
     )
     assert kernel.run(code).status == "ok"
+    assert kernel.run(COMPILE).text == "1.0 1\n"
     other = start()
     assert other.run(COMPILE).text == "1.0 1\n"
     assert "another" not in other.run(f"import os; print(os.listdir('{OWN}'))").text
@@ -120,7 +121,8 @@ def test_an_entry_that_leads_elsewhere(
     link = entry.with_name("jit_link-0-cache")
     link.symlink_to(person.course / "gradebook.db")
     try:
-        code = f"print(open('{OWN}/{link.name}').read())"
-        assert start().run(code).status == "error"
+        kernel = start()
+        assert link.name in kernel.run(f"!ls {SHARED}").text
+        assert kernel.run(f"open('{SHARED}/{link.name}').read()").status == "error"
     finally:
         link.unlink()

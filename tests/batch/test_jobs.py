@@ -133,6 +133,38 @@ def test_workers_end_with_a_coordinator_that_is_killed(tmp_path: Path) -> None:
         wait_for_end(pid)
 
 
+def test_workers_are_forked_with_what_they_need(tmp_path: Path) -> None:
+    """And without the grammar that the program keeps away: it takes longer than the rest.
+
+    They start beside the program: who interrupts it then interrupts not them.
+    """
+    program = (
+        "import signal, sys\n"
+        "from jaxgrader.batch import local\n"
+        "def look():\n"
+        "    names = 'jaxgrader.worker', 'jsonschema', 'rfc3987_syntax'\n"
+        "    loaded = [sys.modules.get(name) is not None for name in names]\n"
+        "    return loaded, signal.getsignal(signal.SIGINT).name\n"
+        "if __name__ == '__main__':\n"
+        "    local.preload()\n"
+        "    slots = local.local(1, 60, local.PRELOAD)\n"
+        "    print(*slots.executor.submit(look).result())\n"
+        "    print(signal.getsignal(signal.SIGINT).__name__)\n"
+        "    slots.stop()\n"
+    )
+    script = tmp_path / "program.py"
+    script.write_text(program)
+    done = subprocess.run(
+        [sys.executable, script],
+        env={**os.environ, "PYTHONPATH": str(CLONE)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    expected = "[True, True, False] SIG_IGN\ndefault_int_handler\n"
+    assert (done.stdout, done.stderr) == (expected, "")
+
+
 def test_stopping_ends_jobs_that_run(tmp_path: Path) -> None:
     slots = local(1, 600, [])
     path = tmp_path / "pid"
