@@ -19,7 +19,6 @@ from typing import Any
 
 from jaxgrader.batch.jobs import Slots, WorkerLost
 
-
 #: What a command's workers import: what the program does before all else comes first.
 PRELOAD = ["jaxgrader.__main__", "jaxgrader.worker"]
 

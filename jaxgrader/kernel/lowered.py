@@ -252,10 +252,12 @@ def install(
         if (list(known[0]), list(known[1].parameters)) == (PARAMETERS, KEY_PARAMETERS):
             start_lapack()
             folders = [folder] if shared is None else [shared, folder]
-            looking_up = LookingUp(folders, lowered_from or (lambda module, jaxpr: None))
+            looking_up = LookingUp(
+                folders, lowered_from or (lambda module, jaxpr: None)
+            )
             mlir.make_ir_context = looking_up.make_ir_context
             mlir.lower_jaxpr_to_module = looking_up
-            cache_key._hash_computation = looking_up.add_to_key
+            cache_key._hash_computation = looking_up.add_to_key  # type: ignore[assignment]
 
 
 class LookingUp:
@@ -267,8 +269,7 @@ class LookingUp:
     """
 
     def __init__(self, folders: list[Path], note: Note) -> None:
-        from jax._src import cache_key
-        from jax._src import config
+        from jax._src import cache_key, config
         from jax._src.interpreters import mlir
 
         from jaxgrader.stablehlo import make_context

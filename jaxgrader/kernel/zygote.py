@@ -35,9 +35,10 @@ from jaxgrader.kernel.warm import warm_jax
 
 #: Seconds between two looks at whether anybody still needs this server.
 PERIOD = 1.0
-#: Objects that are new when kernels look for cycles among them: Python's own 700 are
-#: a program of JAX's, or less.
-COLLECT = 10_000
+#: Objects that are new when kernels look for cycles among them: as Python 3.13 has it.
+#: With its older 700, a kernel looks some fifty times in a notebook. More would leave
+#: more large arrays in cycles than a limit of memory may bear.
+COLLECT = 2_000
 #: <linux/mman.h>, and bytes: x86's; where they are larger, less is gathered.
 MADV_COLLAPSE, HUGE_PAGE = 25, 2 << 20
 

@@ -134,7 +134,7 @@ def test_workers_end_with_a_coordinator_that_is_killed(tmp_path: Path) -> None:
 
 
 def test_workers_are_forked_with_what_they_need(tmp_path: Path) -> None:
-    """And without the grammar that the program keeps away: it takes longer than the rest.
+    """Without the grammar that the program keeps away: it takes longer than the rest.
 
     They start beside the program: who interrupts it then interrupts not them.
     """
