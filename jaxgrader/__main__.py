@@ -10,9 +10,14 @@ import sys
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 
+#: With these a batch has no workers here, as far as its arguments tell.
+ELSEWHERE = {"-h", "--help", "--help-all", "--dry-run", "--executor"}
+
+
 def main() -> None:
     """Run the program; where it will have workers, they start beside it."""
-    if sys.argv[1:2] == ["autograde"]:
+    words = [word.partition("=")[0] for word in sys.argv[1:]]
+    if words[:1] == ["autograde"] and ELSEWHERE.isdisjoint(words):
         from jaxgrader.batch import local
 
         local.preload()

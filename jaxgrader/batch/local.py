@@ -27,11 +27,13 @@ def preload() -> None:
     """Start the process that workers are forked from, and let it import what they need.
 
     It takes as long as the imports of a command: begun before those, it takes no time.
+    Where it does not start, it is tried again with the first worker, which says why.
     """
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator decides
     try:
-        forkserver.set_forkserver_preload(PRELOAD)
-        forkserver.ensure_running()
+        with contextlib.suppress(OSError):
+            forkserver.set_forkserver_preload(PRELOAD)
+            forkserver.ensure_running()
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -125,7 +127,9 @@ class Worker:
     def start(self) -> None:
         """Start the process."""
         self.pipe, theirs = self.context.Pipe()
-        given = theirs, self.share
+        # Its environment is this process's as it is now: the course's settings may have
+        # changed it since the process that it is forked from was started.
+        given = theirs, self.share, dict(os.environ)
         self.process = self.context.Process(target=serve, args=given, daemon=True)
         self.process.start()
         theirs.close()
@@ -180,8 +184,10 @@ def shares_of(processors: list[int], count: int) -> list[list[int]]:
     return [processors[start : start + size] for start in starts]
 
 
-def serve(pipe: Connection, share: list[int]) -> None:
+def serve(pipe: Connection, share: list[int], environment: dict[str, str]) -> None:
     """Run jobs until the other end closes: what a worker process does."""
+    os.environ.clear()
+    os.environ.update(environment)
     os.sched_setaffinity(0, share)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator decides
     signal.signal(signal.SIGTERM, leave)

@@ -224,7 +224,7 @@ def set_cache(own: str, shared: Path | None) -> None:
         jax.config.update("jax_compilation_cache_dir", own)
         quickly = None
         if shared is not None:
-            cache.read_also(shared)
+            cache.read_also(shared, own)
             quickly = quick.install()
         lowered.install(Path(own), shared, quickly.note if quickly else None)
 

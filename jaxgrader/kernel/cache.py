@@ -14,6 +14,7 @@ be part of that key; every kernel sees the cache at `inside.CACHE`. The entries 
 import contextlib
 import hashlib
 import importlib.metadata
+import inspect
 import os
 import platform
 import shutil
@@ -77,10 +78,11 @@ def unpublished(shared: Path) -> Path:
     return shared.with_name(f"{shared.name}.new")
 
 
-def read_also(shared: Path) -> None:
-    """Let JAX, in this process, find the entries in `shared` before its own.
+def read_also(shared: Path, own: str) -> None:
+    """Let JAX, in this process, find the entries in `shared` before those in `own`.
 
-    Another JAX, which has no such file cache, compiles what its own folder lacks.
+    A folder that somebody else names is left alone. Another JAX, which has no such file
+    cache, compiles what its own folder lacks.
     """
     with contextlib.suppress(ImportError, AttributeError):
         from jax._src.lru_cache import _CACHE_SUFFIX, LRUCache
@@ -88,13 +90,13 @@ def read_also(shared: Path) -> None:
         get_own = LRUCache.get
 
         def get(self: LRUCache, key: str) -> bytes | None:
-            try:
-                with open(f"{shared}/{key}{_CACHE_SUFFIX}", "rb") as file:
-                    return file.read()
-            except OSError:
-                return get_own(self, key)
+            if str(self.path) == own:
+                with contextlib.suppress(OSError):
+                    return Path(f"{shared}/{key}{_CACHE_SUFFIX}").read_bytes()
+            return get_own(self, key)
 
-        LRUCache.get = get  # type: ignore[method-assign]
+        if list(inspect.signature(get_own).parameters) == ["self", "key"]:
+            LRUCache.get = get  # type: ignore[method-assign]
 
 
 def compiled(shared: Path) -> int:

@@ -306,6 +306,7 @@ class LookingUp:
             found = self.lowered(module_name, jaxpr, rest)
             if found.keepalive or found.host_callbacks or calls_out(found.module):
                 return found
+            without_locations(found.module)
             keep(self.folders[-1] / name, found.module)
         self.names[found.module] = name
         self.known.pop(key, None)  # it becomes the newest
@@ -348,7 +349,7 @@ class LookingUp:
         """Take the place of JAX's function that adds a module to the cache's key.
 
         JAX writes the module down, which takes as long as to look it up; its name
-        tells as much.
+        tells as much, of a module that nobody has changed.
         """
         if (name := self.names.get(module)) is not None:
             key.update(name.encode())
@@ -357,14 +358,10 @@ class LookingUp:
 
     def lowered(self, module_name: str, jaxpr: Any, rest: dict[str, Any]) -> Any:
         """Lower a program in a small context, or if that does not do, in JAX's own."""
-        try:
-            with self.small_contexts():
-                made = self.lower(module_name, jaxpr, **rest)
-        except Exception:
-            # It is made of another dialect, or it is wrong, and JAX says how.
-            made = self.lower(module_name, jaxpr, **rest)
-        without_locations(made.module)
-        return made
+        with contextlib.suppress(Exception), self.small_contexts():
+            return self.lower(module_name, jaxpr, **rest)
+        # It is made of another dialect, or it is wrong, and JAX says how.
+        return self.lower(module_name, jaxpr, **rest)
 
     @contextlib.contextmanager
     def small_contexts(self) -> Iterator[None]:

@@ -8,7 +8,7 @@ import pytest
 from tests.attacks.persons import Kernel, Kernels, Person
 
 OWN = "/var/cache/jaxgrader"
-#: Where a strict jail shows everybody's entries; at basic they have their own path.
+#: Where a strict jail shows everybody's entries.
 SHARED = "/var/lib/jaxgrader/cache"
 #: Compile a function; print its value, and how many programs came from the cache.
 COMPILE = """
@@ -65,18 +65,19 @@ def test_the_cache_is_used(start: Kernels, entry: Path) -> None:
 def poison(path: str, how: str) -> None:
     """Change an entry, or what its folder holds."""
     import os
+    import tempfile
 
     if how == "link":
-        os.symlink(path, "/var/cache/jaxgrader/link")
-        path = "/var/cache/jaxgrader/link"
+        own = tempfile.mkdtemp(dir=os.environ["JAX_COMPILATION_CACHE_DIR"])
+        link = os.path.join(own, "link")
+        os.symlink(path, link)
+        path = link
     elif how == "beside":
         path = f"{path}-2"
     elif how == "remove":
         os.unlink(path)
     elif how == "rename":
-        with open("/var/cache/jaxgrader/new", "w") as file:
-            file.write("poison")
-        os.rename("/var/cache/jaxgrader/new", path)
+        os.rename(path, f"{path}-2")
     with open(path, "r+b" if how != "beside" else "wb") as file:
         file.truncate(10)
 
@@ -88,6 +89,15 @@ def test_poison(either: Kernel, entry: Path) -> None:
     before = {path: path.read_bytes() for path in entry.parent.iterdir()}
     paths = [str(entry), f"{SHARED}/{entry.name}"]
     either.cannot(poison, [(path, how) for path in paths for how in HOWS])
+    assert {path: path.read_bytes() for path in entry.parent.iterdir()} == before
+
+
+def test_poison_without_namespaces(pool: Kernels, entry: Path) -> None:
+    """There the entries have their own path, and Landlock alone keeps them."""
+    basic = pool.share("basic", "copy", Sandbox={"level": "basic"})
+    before = {path: path.read_bytes() for path in entry.parent.iterdir()}
+    assert basic.run(f"print(len(open('{entry}', 'rb').read()))").status == "ok"
+    basic.cannot(poison, [(str(entry), how) for how in HOWS])
     assert {path: path.read_bytes() for path in entry.parent.iterdir()} == before
 
 

@@ -5,6 +5,7 @@ import select
 import signal
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -136,24 +137,32 @@ def test_workers_end_with_a_coordinator_that_is_killed(tmp_path: Path) -> None:
 def test_workers_are_forked_with_what_they_need(tmp_path: Path) -> None:
     """Without the grammar that the program keeps away: it takes longer than the rest.
 
-    They start beside the program: who interrupts it then interrupts not them.
+    What they are forked from starts beside the program, before its settings are read,
+    and whoever interrupts the program then does not interrupt that.
     """
-    program = (
-        "import signal, sys\n"
-        "from jaxgrader.batch import local\n"
-        "def look():\n"
-        "    names = 'jaxgrader.worker', 'jsonschema', 'rfc3987_syntax'\n"
-        "    loaded = [sys.modules.get(name) is not None for name in names]\n"
-        "    return loaded, signal.getsignal(signal.SIGINT).name\n"
-        "if __name__ == '__main__':\n"
-        "    local.preload()\n"
-        "    slots = local.local(1, 60, local.PRELOAD)\n"
-        "    print(*slots.executor.submit(look).result())\n"
-        "    print(signal.getsignal(signal.SIGINT).__name__)\n"
-        "    slots.stop()\n"
-    )
+    program = """
+        import os, signal, sys
+        from multiprocessing import forkserver
+        from jaxgrader.batch import local
+        def look():
+            names = "jaxgrader.worker", "jsonschema", "rfc3987_syntax"
+            loaded = [sys.modules.get(name) is not None for name in names]
+            return loaded, os.environ.get("COLOUR"), "TASTE" in os.environ, os.getppid()
+        if __name__ == "__main__":
+            os.environ["TASTE"] = "sweet"
+            local.preload()
+            started = forkserver._forkserver._forkserver_pid
+            os.kill(started, signal.SIGINT)
+            os.environ["COLOUR"] = "green"
+            del os.environ["TASTE"]
+            slots = local.local(1, 60, local.PRELOAD)
+            *found, parent = slots.executor.submit(look).result()
+            print(*found, parent == started)
+            print(signal.getsignal(signal.SIGINT).__name__)
+            slots.stop()
+        """
     script = tmp_path / "program.py"
-    script.write_text(program)
+    script.write_text(textwrap.dedent(program))
     done = subprocess.run(
         [sys.executable, script],
         env={**os.environ, "PYTHONPATH": str(CLONE)},
@@ -161,7 +170,7 @@ def test_workers_are_forked_with_what_they_need(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    expected = "[True, True, False] SIG_IGN\ndefault_int_handler\n"
+    expected = "[True, True, False] green False True\ndefault_int_handler\n"
     assert (done.stdout, done.stderr) == (expected, "")
 
 

@@ -168,10 +168,9 @@ def test_a_compiled_program_does_not_say_where_its_operations_stood(
 ) -> None:
     code = """
         lowered.install(Path(sys.argv[1]))
-        for _ in range(2):  # lowered here, and found
-            program = jax.jit(lambda x: jax.numpy.tanh(x) * 3).lower(x)
-            assert "tanh" in program.as_text()
-            assert "metadata=" not in program.compile().as_text()
-            jax.clear_caches()
+        program = jax.jit(lambda x: jax.numpy.tanh(x) * 3).lower(x)
+        assert "tanh" in program.as_text()
+        assert "metadata=" not in program.compile().as_text()
         """
-    run(code, tmp_path)
+    for _ in range(2):  # lowered, and found
+        run(code, tmp_path)
