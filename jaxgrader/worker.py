@@ -165,9 +165,9 @@ class Workplace:
     def leave(cls) -> None:
         """Remove this process's workplace, and end its checkers."""
         own, cls._own = cls._own, None
-        end_slot()
-        if own is not None:
+        if own is not None:  # first: whoever ends checkers too slowly is killed
             shutil.rmtree(own.root, ignore_errors=True)
+        end_slot()
 
     def grade(self, job: Job) -> dict[str, Any]:
         """Grade a submission; return what a `SubmissionResult` is made of."""
